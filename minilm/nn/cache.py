@@ -1,0 +1,46 @@
+"""KVCache: the keys and values of the tokens that a decoder has seen, so that each is computed once."""
+
+from __future__ import annotations
+
+from minilm.backend import xp
+from minilm.tensor import Tensor, is_grad_enabled
+
+
+class KVCache:
+    """Keys and values of one attention layer, in buffers made at the first use.
+
+    Args:
+        capacity: the most positions that it can hold.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.length = 0
+        self.key: Tensor | None = None  # (B, Hk, capacity, D)
+        self.value: Tensor | None = None
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add key and value (B, Hk, T, D) of the next T positions; returns those of all positions so far.
+
+        Raises:
+            ValueError: if they do not fit: another batch, or more positions than the capacity.
+            RuntimeError: while gradients are recorded, since writing into the buffers is not differentiable.
+        """
+        if is_grad_enabled():
+            raise RuntimeError("a KVCache is for generating: use it under `with no_grad():`")
+        B, Hk, T, D = key.shape
+        if self.key is None or self.value is None:
+            m = xp(key.data)
+            self.key = Tensor.wrap(m.empty((B, Hk, self.capacity, D), dtype=key.dtype))
+            self.value = Tensor.wrap(m.empty((B, Hk, self.capacity, value.shape[-1]), dtype=value.dtype))
+        if self.key.shape[:2] != (B, Hk):
+            raise ValueError(f"the cache was made for (B, Hk) = {self.key.shape[:2]}, got {(B, Hk)}: use a new cache")
+        stop = self.length + T
+        if stop > self.capacity:
+            raise ValueError(
+                f"the cache holds {self.capacity} positions; {self.length} are used and {T} more do not fit"
+            )
+        self.key[:, :, self.length : stop] = key
+        self.value[:, :, self.length : stop] = value
+        self.length = stop
+        return self.key[:, :, :stop], self.value[:, :, :stop]

@@ -1,0 +1,39 @@
+"""Where weights start. Each function returns a Parameter drawn from the current generator (minilm.random).
+
+- `uniform_fan_in`: U(-1/sqrt(n), 1/sqrt(n)), n inputs (LeCun et al. 1998, "Efficient backprop"; PyTorch's Linear).
+- `normal`: N(0, std²); std 0.02 is GPT-2's and BERT's (Radford et al. 2018; Devlin et al. 2019).
+- `xavier_uniform`: U(-a, a), a = sqrt(6 / (n_in + n_out)) (Glorot & Bengio 2010, equation 16; the Transformer's).
+- `zeros`, `ones`: biases and the scales of norms.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minilm.backend import asarray
+from minilm.nn.module import Parameter
+from minilm.random import current_generator
+
+
+def uniform_fan_in(shape: tuple[int, ...], fan_in: int) -> Parameter:
+    bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
+    return Parameter(current_generator().uniform(shape, -bound, bound))
+
+
+def normal(shape: tuple[int, ...], std: float) -> Parameter:
+    return Parameter(current_generator().normal(shape, 0.0, std))
+
+
+def xavier_uniform(shape: tuple[int, int]) -> Parameter:
+    bound = math.sqrt(6 / (shape[0] + shape[1]))
+    return Parameter(current_generator().uniform(shape, -bound, bound))
+
+
+def zeros(shape: tuple[int, ...]) -> Parameter:
+    return Parameter(asarray(np.zeros(shape, dtype="float32")))
+
+
+def ones(shape: tuple[int, ...]) -> Parameter:
+    return Parameter(asarray(np.ones(shape, dtype="float32")))

@@ -1,0 +1,24 @@
+"""Linear: y = x Wᵀ + b."""
+
+from __future__ import annotations
+
+import minilm.functional as F
+from minilm.nn import initialization
+from minilm.nn.module import Module
+from minilm.tensor import Tensor
+
+
+class Linear(Module):
+    """(..., in_features) -> (..., out_features); weight (out_features, in_features) as in PyTorch."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = initialization.uniform_fan_in((out_features, in_features), in_features)
+        self.bias = initialization.uniform_fan_in((out_features,), in_features) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def describe(self) -> str:
+        return f"{self.in_features} -> {self.out_features}"

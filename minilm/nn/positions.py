@@ -1,0 +1,93 @@
+"""Where a token stands: four ways to tell a Transformer, which by itself sees a set and not a sequence.
+
+Sinusoidal and learned positions are added to the embeddings; rotary positions turn queries and keys; ALiBi adds a
+penalty to the scores. `offset` is the position of the first token, for decoding with a cache.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import minilm.functional as F
+from minilm.backend import asarray
+from minilm.nn import initialization
+from minilm.nn.module import Module
+from minilm.tensor import Tensor
+
+
+def _check_length(offset: int, T: int, max_length: int) -> None:
+    if offset + T > max_length:
+        raise ValueError(
+            f"positions {offset} to {offset + T - 1} do not fit in a table of {max_length}: "
+            f"shorten the sequence, or build the model with a larger context"
+        )
+
+
+class SinusoidalPositions(Module):
+    """x + PE (Vaswani et al. 2017, section 3.5): PE[t, 2i] = sin(t / 10000^(2i/C)), PE[t, 2i+1] = cos(the same)."""
+
+    def __init__(self, max_length: int, embedding_dim: int) -> None:
+        super().__init__()
+        if embedding_dim % 2:
+            raise ValueError(f"sinusoidal positions come in pairs of channels: C must be even, got {embedding_dim}")
+        self.max_length = max_length
+        cos, sin = F.rotary_angles(max_length, embedding_dim)  # the same angles, t 10000^(-2i/C)
+        table = np.stack([sin, cos], axis=-1).reshape(max_length, embedding_dim)
+        self.register_buffer("table", Tensor(asarray(table)))
+
+    def forward(self, x: Tensor, offset: int = 0) -> Tensor:
+        """x (..., T, C) -> (..., T, C)."""
+        _check_length(offset, x.shape[-2], self.max_length)
+        return x + self.table[offset : offset + x.shape[-2]]
+
+
+class LearnedPositions(Module):
+    """x + a trained table (GPT-2, BERT); the rows start as N(0, 0.02²)."""
+
+    def __init__(self, max_length: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.max_length = max_length
+        self.weight = initialization.normal((max_length, embedding_dim), 0.02)
+
+    def forward(self, x: Tensor, offset: int = 0) -> Tensor:
+        """x (..., T, C) -> (..., T, C)."""
+        _check_length(offset, x.shape[-2], self.max_length)
+        return x + self.weight[offset : offset + x.shape[-2]]
+
+
+class RotaryPositions(Module):
+    """Turns queries and keys by angles that grow with the position (Su et al. 2021); see minilm.functional.positions."""
+
+    def __init__(self, max_length: int, head_dim: int, theta: float = 10000.0, interleaved: bool = False) -> None:
+        super().__init__()
+        self.max_length, self.interleaved = max_length, interleaved
+        cos, sin = F.rotary_angles(max_length, head_dim, theta)
+        self.register_buffer("cos", Tensor(asarray(cos)))
+        self.register_buffer("sin", Tensor(asarray(sin)))
+
+    def forward(self, x: Tensor, offset: int = 0) -> Tensor:
+        """x (..., T, D) -> (..., T, D)."""
+        T = x.shape[-2]
+        _check_length(offset, T, self.max_length)
+        return F.rotary_embedding(x, self.cos[offset : offset + T], self.sin[offset : offset + T], self.interleaved)
+
+
+class ALiBi(Module):
+    """A penalty on distance, added to the scores (Press et al. 2022): -m_h (i - j) for query i and key j.
+
+    The slopes m_h = 2^(-8h/H), h = 1..H, of the paper for H a power of two; for other H, those of the next smaller power,
+    and then every other one of the next larger, as in the authors' code.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        power = 2 ** int(np.log2(num_heads))
+        slopes = [2 ** (-8 * h / power) for h in range(1, power + 1)]
+        slopes += [2 ** (-8 * h / (2 * power)) for h in range(1, 2 * power + 1, 2)][: num_heads - power]
+        self.slopes = slopes
+
+    def forward(self, Tq: int, Tk: int, dtype: str = "float32") -> Tensor:
+        """The additive mask (H, Tq, Tk); the last query stands at the last key's position."""
+        distance = np.arange(Tk - Tq, Tk)[:, None] - np.arange(Tk)[None, :]
+        return Tensor(asarray((-np.array(self.slopes)[:, None, None] * np.abs(distance)).astype(dtype)))

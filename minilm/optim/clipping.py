@@ -1,0 +1,88 @@
+"""Clipping by the global norm: one length for the gradient of all parameters together.
+
+    norm = sqrt(sum over all parameters of |g|^2)
+    g = g * min(1, max_norm / (norm + 1e-6))
+
+(Pascanu, Mikolov & Bengio 2013, section 3.2, algorithm 1; the 1e-6 is PyTorch's.) The direction of the step
+stays, its length is bounded: one batch with an exploding gradient, common in recurrent networks, cannot undo
+the rest.
+
+What this file does not do: clipping by value, or of each parameter alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minilm.backend import Array, xp
+from minilm.errors import ConfigurationError
+from minilm.optim.optimizer import named_tensors
+
+ROW = 8192
+"""Elements in one dot product: few enough that float32 loses only its last digit, and that OpenBLAS takes one
+thread, so that the norm does not depend on the number of threads."""
+
+
+def _squared_norm(g: Array) -> float:
+    """|g|^2: dot products of short rows in the array's own precision, added up in float64."""
+    flat = g.reshape(-1)
+    if xp(g) is np:
+        if flat.dtype == np.float16:
+            flat = flat.astype(np.float32)
+        whole = flat.size // ROW * ROW
+        rows, rest = flat[:whole].reshape(-1, ROW), flat[whole:]
+        total = float(rest @ rest)
+        if whole:
+            total += float(np.vecdot(rows, rows).sum(dtype=np.float64))
+        if 1e-30 < total < math.inf:
+            return total
+    wide = flat.astype(np.float64)  # on a device, or since squares left the range of float32
+    return float(wide @ wide)
+
+
+def _gradients(params: Any) -> list[Any]:
+    return [p.grad for _, p in named_tensors(params) if p.grad is not None]
+
+
+def _norm(gradients: list[Any]) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):  # the result says it
+        return math.sqrt(sum(_squared_norm(g.data) for g in gradients))
+
+
+def grad_norm(params: Any) -> float:
+    """The 2-norm of the gradient of all parameters together, summed in float64; 0 where there is no gradient.
+
+    Args:
+        params: Tensors or (name, Tensor) pairs; one that occurs twice (a tied weight) counts once.
+    """
+    return _norm(_gradients(params))
+
+
+def clip_grad_norm_(params: Any, max_norm: float) -> float:
+    """Scale all gradients in place, by one factor, so that their common norm is at most `max_norm`.
+
+    Args:
+        params: Tensors or (name, Tensor) pairs; one that occurs twice (a tied weight) counts once.
+        max_norm: the bound; gradients that keep it are not touched.
+
+    Returns:
+        The norm before clipping. Where it is NaN or infinite the gradients are left as they are: a factor
+        would spread the NaN and hide where it came from.
+
+    Raises:
+        ConfigurationError: if max_norm is not positive.
+    """
+    if not max_norm > 0:
+        raise ConfigurationError(
+            f"max_norm must be positive, not {max_norm}: leave the call out to clip nothing"
+        )
+    gradients = _gradients(params)
+    norm = _norm(gradients)
+    factor = max_norm / (norm + 1e-6)
+    if math.isfinite(norm) and factor < 1:
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return norm

@@ -1,0 +1,30 @@
+"""How do we know that a gradient is right? Finite differences, and checks of the checker.
+
+    gradcheck     element by element against central differences; dual_test: one number against one number
+    samples       for every registered operation, calls on which to check it
+    random_graphs whole graphs of random operations: shared nodes, dead branches, deep chains
+    planting      makes the vjp of an operation wrong on purpose: what the checker must reject
+
+    from minilm.testing import gradcheck
+    gradcheck(lambda x, w: (x @ w).tanh(), [x, w])      # True, or an error that names the element
+"""
+
+from minilm.testing.gradcheck import GradientError, dual_test, gradcheck, worst_error
+from minilm.testing.planting import CORRUPTIONS, planted
+from minilm.testing.random_graphs import random_graph
+from minilm.testing.samples import SAMPLES, Result, Sample, check_operations, check_samples
+
+__all__ = [
+    "CORRUPTIONS",
+    "SAMPLES",
+    "GradientError",
+    "Result",
+    "Sample",
+    "check_operations",
+    "check_samples",
+    "dual_test",
+    "gradcheck",
+    "planted",
+    "random_graph",
+    "worst_error",
+]

@@ -1,0 +1,270 @@
+"""Checkpoints: folders that are there as a whole or not at all, and that cannot lie.
+
+    checkpoint-500/
+        model.safetensors        parameters, by name
+        optimizer.safetensors    moments, and arrays that the model carries from batch to batch
+        config.json              which model, and its sizes
+        tokenizer.json           if there is one
+        trainer_state.json       step, data position, generators, the optimizer's numbers, the best so far
+        manifest.json            size and SHA-256 of each of these; written last
+
+A checkpoint is written beside its place and renamed into it, so a crash leaves no half of one under its name; every
+file is compared with the manifest before it is used. Nothing is pickled: loading a checkpoint runs no code of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minilm.errors import CheckpointError, TrainingError
+from minilm.models import MODELS
+from minilm.nn import Module
+from minilm.text import Tokenizer, tokenizer_from_json
+
+FORMAT = 1
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+# ----- writing
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Module,
+    tokenizer: Tokenizer | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
+    state: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a checkpoint to `folder`, which appears whole or not at all.
+
+    Args:
+        arrays, state: what resuming needs besides the parameters: arrays, and what JSON can hold.
+
+    Raises:
+        TrainingError: if the disk is full or cannot be written; what was there before still is.
+    """
+    partial = folder.parent / f".{folder.name}.partial"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed while saving
+        partial.mkdir()
+        _save_arrays(partial / "model.safetensors", model.state_dict())
+        _save_arrays(partial / "optimizer.safetensors", arrays or {})
+        _save_json(partial / "config.json", model_config(model))
+        _save_json(partial / "trainer_state.json", dict(state or {}))
+        if tokenizer is not None:
+            (partial / "tokenizer.json").write_text(tokenizer.to_json(), encoding="utf-8")
+        files = {p.name: {"size": p.stat().st_size, "sha256": _sha256(p)} for p in sorted(partial.iterdir())}
+        _save_json(partial / "manifest.json", {"format": FORMAT, "files": files})
+        for path in (*partial.iterdir(), partial):
+            _flush(path)
+        replaced = folder.parent / f".{folder.name}.replaced"
+        shutil.rmtree(replaced, ignore_errors=True)
+        if folder.exists():  # the same step again, after resuming from an earlier one
+            os.rename(folder, replaced)
+        os.rename(partial, folder)
+        _flush(folder.parent)
+        shutil.rmtree(replaced, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        kept = list_checkpoints(folder.parent)
+        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+        raise TrainingError(
+            f"could not save {folder}: {what}. "
+            + (f"The checkpoint {kept[-1]} is still there: make room and resume from it." if kept else "")
+        ) from error
+
+
+def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    try:
+        save_file({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}, path)
+    except SafetensorError as error:  # it wraps what the operating system said, without its number
+        full = "os error 28" in str(error) or "No space" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+
+
+def _save_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _flush(path: Path) -> None:
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_config(model: Module) -> dict[str, Any]:
+    """What `load_model` needs to build the model again: its name in MODELS and its sizes."""
+    for name, (kind, _) in MODELS.items():
+        if type(model) is kind:
+            return {"model": name, "config": dataclasses.asdict(model.config)}
+    return {"model": None, "class": type(model).__name__}
+
+
+# ----- finding
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The checkpoint folders in a run's folder, by step."""
+    if not run.is_dir():
+        return []
+    found = [(int(m[1]), p) for p in run.iterdir() if (m := _NAME.fullmatch(p.name)) and p.is_dir()]
+    return [path for _, path in sorted(found)]
+
+
+def find_checkpoint(path: str | os.PathLike[str], best: bool = False) -> Path:
+    """The checkpoint that `path` means: itself, or the last one (or the best) of a run's folder.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    path = Path(path)
+    if (path / "manifest.json").is_file() or _NAME.fullmatch(path.name):
+        if not path.is_dir():
+            raise CheckpointError(f"there is no checkpoint {path}")
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"there is no folder {path}: train a model with --out {path} first")
+    found = list_checkpoints(path)
+    if not found:
+        raise CheckpointError(f"{path} holds no checkpoint-N folder: is it the --out of a training run?")
+    if best:
+        name = _read_json(found[-1], "trainer_state.json").get("best_checkpoint")
+        if name and (path / name).is_dir():
+            return path / name
+    return found[-1]
+
+
+# ----- reading
+
+
+def verify(folder: Path) -> None:
+    """Compare every file of a checkpoint with its manifest.
+
+    Raises:
+        CheckpointError: if a file is missing, truncated or changed; names it and the checkpoint before this one.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        files = {name: (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()}
+        version = manifest["format"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(_damaged(folder, f"its manifest.json cannot be read ({error})")) from error
+    if version != FORMAT:
+        raise CheckpointError(f"{folder} has format {version}, and this minilm reads format {FORMAT}")
+    for name, (size, digest) in files.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise CheckpointError(_damaged(folder, f"{name} is missing"))
+        if path.stat().st_size != size:
+            raise CheckpointError(_damaged(folder, f"{name} has {path.stat().st_size:,} bytes instead of {size:,}"))
+        if _sha256(path) != digest:
+            raise CheckpointError(_damaged(folder, f"{name} was changed after it was written (SHA-256 differs)"))
+    for name in ("model.safetensors", "config.json", "trainer_state.json"):
+        if name not in files:
+            raise CheckpointError(_damaged(folder, f"{name} is missing"))
+
+
+def _damaged(folder: Path, what: str) -> str:
+    others = [p for p in list_checkpoints(folder.parent) if p != folder]
+    way_out = f"Use another checkpoint of this run: {others[-1]}" if others else "There is no other checkpoint beside it"
+    return f"the checkpoint {folder} is damaged: {what}. {way_out}."
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """trainer_state.json of a checkpoint, after verifying the checkpoint."""
+    verify(folder)
+    return _read_json(folder, "trainer_state.json")
+
+
+def read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors file in a checkpoint (which the caller has verified)."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(_damaged(folder, f"{name} cannot be read ({error})")) from error
+
+
+def _read_json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        return json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(_damaged(folder, f"{name} cannot be read ({error})")) from error
+
+
+def load_weights(folder: Path, model: Module) -> None:
+    """Copy a (verified) checkpoint's parameters into a model that fits.
+
+    Raises:
+        CheckpointError: if names or shapes do not fit.
+    """
+    try:
+        model.load_state_dict(read_arrays(folder, "model.safetensors"))
+    except (KeyError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{folder} does not fit this model: {error.args[0]}") from error
+
+
+def load_tokenizer_of(folder: Path) -> Tokenizer | None:
+    """The tokenizer inside a checkpoint, or None."""
+    path = folder / "tokenizer.json"
+    return tokenizer_from_json(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
+
+
+def load_model(path: str | os.PathLike[str], best: bool = True) -> tuple[Module, Tokenizer | None]:
+    """The model and the tokenizer of a checkpoint, or of a run's folder (its best checkpoint, else its last).
+
+    The model is in evaluation mode.
+
+    Raises:
+        CheckpointError: if there is none, it is damaged, or it holds a model that is not one of MODELS.
+    """
+    folder = find_checkpoint(path, best=best)
+    verify(folder)
+    config = _read_json(folder, "config.json")
+    if config.get("model") not in MODELS:
+        name = config.get("class") or config.get("model")
+        raise CheckpointError(
+            f"{folder} holds a model of the class {name}, which minilm does not know: build it yourself and use "
+            f"minilm.training.load_weights"
+        )
+    kind, config_kind = MODELS[config["model"]]
+    try:
+        model = kind(config_kind(**config["config"]))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(_damaged(folder, f"config.json does not describe a {config['model']} ({error})")) from error
+    load_weights(folder, model)
+    tokenizer = load_tokenizer_of(folder)
+    if tokenizer is not None and tokenizer.vocab_size > config["config"].get("vocab_size", tokenizer.vocab_size):
+        raise CheckpointError(
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, but the model knows only "
+            f"{config['config']['vocab_size']}: it belongs to another model"
+        )
+    return model.eval(), tokenizer

@@ -1,0 +1,156 @@
+"""A checkpoint is there as a whole or not at all; damage is found and named; what was there before stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minilm.errors import CheckpointError, TrainingError
+from minilm.training import checkpoint as module
+from minilm.training import find_checkpoint, list_checkpoints, load_model, save_checkpoint
+from minilm.training.checkpoint import verify
+from tests.training.runs import TOKENIZER, TOKENS, assert_same_bits, parameters, small_model, small_trainer
+
+
+@pytest.fixture(scope="module")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    small_trainer(out, steps=6).train()
+    return out
+
+
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("kind", ["gpt", "lstm", "gru", "rnn"])
+def test_a_model_comes_back_with_its_bits_and_its_tokenizer(tmp_path: Path, kind: str) -> None:
+    model = small_model(kind).eval()
+    save_checkpoint(tmp_path / "checkpoint-1", model, TOKENIZER)
+    loaded, tokenizer = load_model(tmp_path)
+    assert type(loaded) is type(model) and loaded.config == model.config and not loaded.training
+    assert_same_bits(parameters(model), parameters(loaded))
+    assert tokenizer == TOKENIZER
+    ids = TOKENS[None, :10]
+    np.testing.assert_array_equal(model(ids).numpy(), loaded(ids).numpy())
+
+
+def test_a_run_means_its_best_or_its_last_checkpoint(run: Path) -> None:
+    assert [p.name for p in list_checkpoints(run)] == ["checkpoint-3", "checkpoint-4", "checkpoint-6"]
+    assert find_checkpoint(run).name == "checkpoint-6"
+    best = json.loads((run / "checkpoint-6" / "trainer_state.json").read_text())["best_checkpoint"]
+    assert find_checkpoint(run, best=True).name == best
+    assert find_checkpoint(run / "checkpoint-3") == run / "checkpoint-3"
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "trainer_state.json", "tokenizer.json"])
+def test_a_truncated_file_is_named_and_so_is_the_checkpoint_before(run: Path, name: str) -> None:
+    path = run / "checkpoint-6" / name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=f"{name} has .* bytes instead of .*checkpoint-4"):
+        small_trainer(run, steps=9).train(resume_from_checkpoint=True)
+    small_trainer(run, steps=9).train(resume_from_checkpoint=run / "checkpoint-4")  # still good
+
+
+def test_a_changed_byte_is_found(run: Path) -> None:
+    path = run / "checkpoint-6" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="was changed after it was written"):
+        load_model(run / "checkpoint-6")
+
+
+def test_missing_files_and_a_broken_manifest_are_found(run: Path) -> None:
+    (run / "checkpoint-6" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="config.json is missing"):
+        verify(run / "checkpoint-6")
+    (run / "checkpoint-4" / "manifest.json").write_text("{")
+    with pytest.raises(CheckpointError, match="manifest.json cannot be read"):
+        verify(run / "checkpoint-4")
+    with pytest.raises(CheckpointError, match="holds no checkpoint-N folder"):
+        find_checkpoint(run.parent)
+
+
+def test_a_manifest_cannot_point_outside_its_folder(run: Path) -> None:
+    (run / "secret").write_text("x")
+    manifest = run / "checkpoint-6" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["files"]["../secret"] = {"size": 1, "sha256": "0"}
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="secret is missing"):
+        verify(run / "checkpoint-6")
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path: Path) -> None:
+    from minilm.text import CharTokenizer
+
+    big = CharTokenizer.train([TOKENIZER.decode(np.arange(TOKENIZER.vocab_size)) + "ÄÖÜ"])
+    save_checkpoint(tmp_path / "checkpoint-1", small_model("gpt"), big)
+    with pytest.raises(CheckpointError, match="belongs to another model"):
+        load_model(tmp_path)
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from tests.training.runs import small_trainer
+trainer = small_trainer(Path(sys.argv[1]), steps=9)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # no file may grow beyond this: writing fails, really
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+trainer.train(resume_from_checkpoint=True)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files by a POSIX call")
+def test_a_disk_that_takes_no_more_leaves_the_checkpoint_before(run: Path) -> None:
+    before = {p: p.read_bytes() for p in (run / "checkpoint-6").iterdir()}
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, str(run)], capture_output=True, text=True)
+    assert "TrainingError: could not save" in done.stderr and "checkpoint-6 is still there" in done.stderr
+    assert {p: p.read_bytes() for p in (run / "checkpoint-6").iterdir()} == before
+    assert [p.name for p in run.iterdir() if "partial" in p.name] == []
+    small_trainer(run, steps=9).train(resume_from_checkpoint=True)
+
+
+def test_no_space_left_is_called_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", no_space)
+    with pytest.raises(TrainingError, match="the disk is full"):
+        save_checkpoint(tmp_path / "checkpoint-1", small_model("gpt"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_half_of_a_killed_save_is_never_taken_for_a_checkpoint(run: Path) -> None:
+    shutil.copytree(run / "checkpoint-6", run / ".checkpoint-7.partial")
+    assert find_checkpoint(run).name == "checkpoint-6"
+
+
+def test_old_checkpoints_go_but_the_best_and_the_last_stay(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path, steps=12, save_steps=1, eval_steps=12, save_total_limit=2)
+    trainer.train()
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["checkpoint-11", "checkpoint-12"]
+
+    trainer = small_trainer(tmp_path, steps=8, save_steps=1, eval_steps=2, save_total_limit=2, overwrite_output_dir=True)
+    losses = iter([{"eval_loss": v} for v in (3.0, 1.0, 2.0, 2.5)])
+    trainer.evaluate = lambda: next(losses)  # the best is at step 4
+    trainer.train()
+    assert [p.name for p in list_checkpoints(tmp_path)] == ["checkpoint-4", "checkpoint-8"]
+
+
+def test_nothing_is_pickled() -> None:
+    folder = Path(module.__file__).parent
+    for path in folder.glob("*.py"):
+        source = path.read_text()
+        assert "import pickle" not in source and "allow_pickle" not in source and "eval(" not in source.replace(
+            ".eval(", ""
+        )
