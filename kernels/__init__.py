@@ -1,9 +1,6 @@
 """Faster ways to compute the fused operations, as a ladder: a folder an operation, a file a rung.
 
-    attention/loops       the formula, one number at a time: the ground truth
-    attention/blocked     online softmax over blocks: the lesson, in plain NumPy
-    attention/threaded    the same in place and on all cores: the fast path on a CPU
-    attention/triton      the same as a GPU kernel, forward and backward
+    attention/loops       the formula, one number at a time: what is computed, before any thought of speed
 
 The same names stand for the same things on every rung, and each rung is tested against the one below. The
 textbook form of an operation stands in `minilm/functional`; here are only other ways to the same numbers.

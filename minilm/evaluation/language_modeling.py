@@ -139,7 +139,7 @@ def evaluate_language_model(
 
 
 def count_labels(batch: Mapping[str, Any]) -> int:
-    """What the mean loss of a batch is a mean over: its labels that are not -100; its rows, if it has no labels."""
+    """What the mean loss of a batch is a mean over: its labels other than -100; without labels, its rows."""
     if "labels" not in batch:
         return len(next(iter(batch.values())))
     labels = unwrap(batch["labels"])

@@ -64,7 +64,7 @@ def scaled_dot_product_attention(
     query: Array,
     key: Array,
     value: Array,
-    attn_mask: Array | None = None,
+    attn_mask: Array = None,
     dropout_p: float = 0.0,
     is_causal: bool | str = False,
     scale: float | None = None,
@@ -108,7 +108,7 @@ def scaled_dot_product_attention(
         elif attn_mask.dtype == scores.dtype:
             scores += attn_mask
         else:
-            raise TypeError(f"attn_mask is bool or {scores.dtype} as the scores are, not {attn_mask.dtype}: use .astype")
+            raise TypeError(f"attn_mask is bool or, as the scores, {scores.dtype}, not {attn_mask.dtype}: use .astype")
     offset = causal_offset(is_causal, Tq, Tk)
     if offset is not None:
         scores += m.where(m.tri(Tq, Tk, offset, dtype=bool), 0, -math.inf).astype(scores.dtype)
@@ -127,9 +127,7 @@ def scaled_dot_product_attention(
             d *= factors
         d -= (d * weights).sum(-1, keepdims=True)
         d *= weights  # dS
-        dmask = unbroadcast(d, mask_shape) if needs[3] else None
-        if dmask is d:
-            dmask = d.copy()
+        dmask = xp(d).array(unbroadcast(d, mask_shape)) if needs[3] else None  # a copy: d is worked on below
         d = d.reshape(*merged, Tk)
         dquery = ((d @ key) * scale).reshape(query_shape) if needs[0] else None
         dkey = d.swapaxes(-1, -2) @ q if needs[1] else None

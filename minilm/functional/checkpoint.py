@@ -21,7 +21,7 @@ def _checkpoint(
 ) -> Any:
     """y = f(x; θ), nothing kept but x;  (dx, dθ) by recording f again and walking back through it.
 
-    `arrays` are the n_inputs inputs of f followed by the parameters' arrays: those are named so that gradients reach them.
+    `arrays` are the n_inputs inputs of f, then the parameters' arrays: named, so that gradients reach them.
     The parameters themselves come behind a function, since a Tensor among the arguments would arrive as its array.
     """
     seed_state = current_generator().state_dict()
@@ -38,7 +38,7 @@ def _checkpoint(
             again = function(*inputs)
         outputs, cotangents = (again, g) if isinstance(again, tuple) else ((again,), (g,))
         reached = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
-        leaves = backpropagate(*zip(*reached, strict=True)) if reached else []
+        leaves = backpropagate([o for o, _ in reached], [c for _, c in reached])
         found = {id(leaf): array for leaf, array in leaves}
         targets = (*inputs, *parameters())
         lost = [leaf for leaf, _ in leaves if all(leaf is not t for t in targets)]
@@ -70,5 +70,5 @@ def checkpoint(function: Callable[..., Any], *inputs: Tensor, parameters: Iterab
     parameters = tuple({id(p): p for p in parameters}.values())  # each once, or its gradient would count twice
     for p in parameters:
         if not p.is_leaf:
-            raise ValueError(f"checkpoint: a parameter of shape {p.shape} was computed from others: pass it as an input")
+            raise ValueError(f"checkpoint: a parameter {p.shape} was computed from others: pass it as an input")
     return _checkpoint(*inputs, *parameters, function=function, n_inputs=len(inputs), parameters=lambda: parameters)

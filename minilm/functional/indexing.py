@@ -87,7 +87,7 @@ def embedding(ids: Any, weight: Array) -> Any:
         raise TypeError(f"token ids are integers, not {ids.dtype}: convert them with .astype('int64')")
     if ids.size:
         check_ids(ids, V)
-    return weight[ids], lambda g: scatter_add_rows(g.reshape(-1, C), ids.reshape(-1), V)
+    return weight[ids], lambda g: scatter_add_rows(g.reshape(ids.size, C), ids.reshape(-1), V)
 
 
 def check_ids(ids: Array, V: int) -> None:

@@ -6,15 +6,21 @@ batch carried along, or summed where they were broadcast.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from minilm.backend import Array, xp
 from minilm.tensor import Tensor, differentiable, unbroadcast
 
 
+def _rows(x: Array) -> Array:
+    """(..., n) as one matrix (N, n), also where a length is 0 and -1 would not say which N."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 @differentiable
 def matmul(a: Array, b: Array) -> Any:
-    """y = a @ b, NumPy's meaning: (..., n, k) @ (..., k, m) -> (..., n, m); leading axes broadcast, a vector is allowed.
+    """y = a @ b as in NumPy: (..., n, k) @ (..., k, m) -> (..., n, m); leading axes broadcast, vectors are allowed.
 
     da = g bᵀ,  db = aᵀ g.
     """
@@ -40,7 +46,7 @@ def matmul(a: Array, b: Array) -> Any:
     def db(g: Array) -> Array:
         g = as_matrix(g)
         if b.ndim == 2 and a.ndim > 2:  # one matrix for the whole batch: one product instead of a batch and a sum
-            return a.reshape(-1, a.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+            return _rows(a).T @ _rows(g)
         return unbroadcast(matrix_a.swapaxes(-1, -2) @ g, matrix_b.shape).reshape(b.shape)
 
     return a @ b, (da, db)
@@ -65,19 +71,19 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias {bias.shape} does not fit weight {weight.shape}: it must be ({weight.shape[0]},)")
-    rows = x.reshape(-1, x.shape[-1])  # one product of two matrices is faster than a batch of them
+    rows = _rows(x)  # one product of two matrices is faster than a batch of them
     y = rows @ weight.T
     if bias is not None:
         y += bias
 
     def dx(g: Array) -> Array:
-        return (g.reshape(-1, g.shape[-1]) @ weight).reshape(x.shape)
+        return (_rows(g) @ weight).reshape(x.shape)
 
     def dweight(g: Array) -> Array:
-        return g.reshape(-1, g.shape[-1]).T @ rows
+        return _rows(g).T @ rows
 
     def dbias(g: Array) -> Array:
-        return g.reshape(-1, g.shape[-1]).sum(0)
+        return _rows(g).sum(0)
 
     return y.reshape(*x.shape[:-1], weight.shape[0]), (dx, dweight, dbias)
 
@@ -86,7 +92,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
 
 
 def _parse(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], str]:
-    """Input and output subscripts with every axis named: `...` gets capital letters, an implicit output is written out."""
+    """All subscripts with every axis named: `...` gets letters of its own, an implicit output is written out."""
     text = subscripts.replace(" ", "")
     left, arrow, output = text.partition("->")
     terms = left.split(",")

@@ -22,7 +22,7 @@ from minilm.backend import Array, xp
 from minilm.tensor import differentiable
 
 
-def _as_rows(x: Array, normalized_shape: Any, weight: Array | None, bias: Array | None) -> Array:
+def _as_rows(x: Array, normalized_shape: Any, weight: Array, bias: Array) -> Array:
     """x as (N, n), n the product of `normalized_shape`, after checking that the shapes fit."""
     shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not shape or x.shape[x.ndim - len(shape) :] != shape:
@@ -40,7 +40,7 @@ def _rows_times(g: Array, weight: Array | None, shape: tuple[int, ...]) -> Array
 
 @differentiable
 def layer_norm(
-    x: Array, normalized_shape: Any, weight: Array | None = None, bias: Array | None = None, eps: float = 1e-5
+    x: Array, normalized_shape: Any, weight: Array = None, bias: Array = None, eps: float = 1e-5
 ) -> Any:
     """y = weight (x - mean) / sqrt(variance + eps) + bias over the last axes, which `normalized_shape` names.
 
@@ -75,7 +75,7 @@ def layer_norm(
 
 
 @differentiable
-def rms_norm(x: Array, normalized_shape: Any, weight: Array | None = None, eps: float | None = None) -> Any:
+def rms_norm(x: Array, normalized_shape: Any, weight: Array = None, eps: float | None = None) -> Any:
     """y = weight x / sqrt(mean(x²) + eps) over the last axes, which `normalized_shape` names.
 
     Args:

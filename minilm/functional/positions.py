@@ -1,4 +1,4 @@
-"""Rotary positions (Su et al. 2021, "RoFormer", equation 34): each pair of channels turns by an angle that grows with t.
+"""Rotary positions (Su et al. 2021, "RoFormer", equation 34): pairs of channels turn by angles that grow with t.
 
     y1 = x1 cos - x2 sin,   y2 = x2 cos + x1 sin,   angle of pair i at position t:  t θ^(-2i/D)
 

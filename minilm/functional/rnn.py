@@ -107,7 +107,7 @@ def check_recurrent(
     bias_ih: Array | None,
     bias_hh: Array | None,
 ) -> None:
-    """Raise unless all shapes and dtypes fit: x (B, T, C), weights (G*H, C) and (G*H, H), states (B, H)."""
+    """Raise unless x (B, T, C) is floating and all fits: weights (G*H, C) and (G*H, H), states (B, H)."""
     if x.ndim != 3:
         raise ValueError(f"x has the axes (B, T, C), got the shape {x.shape}: a single sequence is x[None]")
     if x.shape[1] == 0:
@@ -130,8 +130,6 @@ def check_recurrent(
                 f"{name} must have the shape {shape}, to go with x (B, T, C) {x.shape} and weight_hh "
                 f"{weight_hh.shape}; got {array.shape}"
             )
-        if array is not None and array.dtype != x.dtype:
-            raise TypeError(f"x is {x.dtype} and {name} {array.dtype}: convert one with .astype()")
     if x.dtype.kind != "f":
         raise TypeError(f"x must be floating, not {x.dtype}: convert it with .astype('float32')")
 

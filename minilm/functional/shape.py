@@ -45,7 +45,7 @@ def swapaxes(x: Array, axis1: int, axis2: int) -> Any:
 
 @differentiable
 def expand(x: Array, *shape: Any) -> Any:
-    """y = x repeated along axes of length 1 and along new leading axes (-1 keeps a length);  dx = g summed over them."""
+    """y = x repeated along axes of length 1 and new leading axes (-1 keeps a length);  dx = g summed over them."""
     wanted = _given(shape)
     new = len(wanted) - x.ndim
     full = tuple(x.shape[i - new] if n == -1 and i >= new else n for i, n in enumerate(wanted))
@@ -106,7 +106,7 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 @differentiable
 def split(x: Array, indices_or_sections: Any, axis: int = 0) -> Any:
-    """y_1, y_2, ... = the parts of x along an axis: so many equal ones, or cut at the given indices;  dx = the g's joined."""
+    """y_1, y_2, ... = parts of x along an axis: so many equal ones, or cut at the indices;  dx = the g's joined."""
     m = xp(x)
     return tuple(m.split(x, indices_or_sections, axis=axis)), lambda g: m.concatenate(g, axis=axis)
 

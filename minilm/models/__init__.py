@@ -1,7 +1,8 @@
 """Models, one file each: ngram (counting), lstm (recurrent: LSTM, GRU, RNN), gpt.
 
-A language model maps ids (B, T) to logits (B, T, V), has `loss(batch)` for the trainer, and `decode(ids, state)` for
-generating token by token. MODELS maps the name in a checkpoint's config to (model class, config class).
+A language model maps ids (B, T) to logits (B, T, V), has `loss(batch)` for the trainer, and
+`decode(ids, state)` for generating token by token. MODELS maps the name in a checkpoint's config to (model class,
+config class).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     x_l = block_l(x_{l-1})          pre-norm: x + attention(norm(x)), then x + feed_forward(norm(x))
     logits = norm(x_L) W_eᵀ         the head is the embedding table again (Press & Wolf 2017)
 
-Each position sees itself and what is to its left, so one forward pass predicts the next token at all T positions.
+Each position sees itself and what is to its left: one forward pass predicts the next token at T positions.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ class GPTConfig:
             raise ConfigurationError(f"GPTConfig: sizes are at least 1, got {', '.join(wrong)}")
         if self.n_embd % self.n_head:
             raise ConfigurationError(
-                f"GPTConfig: n_embd={self.n_embd} is not a multiple of n_head={self.n_head}; each head gets n_embd / n_head"
+                f"GPTConfig: n_embd={self.n_embd} is not a multiple of n_head={self.n_head}; "
+                f"each head gets n_embd / n_head"
             )
         if not 0 <= self.dropout < 1:
             raise ConfigurationError(f"GPTConfig: dropout is from 0 to below 1, got {self.dropout}")
@@ -73,8 +74,9 @@ class GPT(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Weights N(0, 0.02²), biases 0; what is added to the residual is scaled by 1/sqrt(2 n_layer), one for each
-        addition, so that the variance of x does not grow with depth (Radford et al. 2019, section 2.3)."""
+        """Weights N(0, 0.02²), biases 0; what is added to the residual is scaled by 1/sqrt(2 n_layer), one
+        for each addition, so that the variance of x does not grow with depth (Radford et al. 2019, section 2.3).
+        """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 residual = name.endswith(("out_proj", "down_proj"))
@@ -100,7 +102,10 @@ class GPT(nn.Module):
 
         Raises:
             ValueError: if the tokens, with those in the caches, are more than `context_length`.
+            IndexError: for an id outside the vocabulary.
         """
+        if ids.ndim != 2:
+            raise ValueError(f"ids have the axes (B, T), got {ids.shape}: a single sequence is ids[None]")
         T = ids.shape[1]
         offset = caches[0].length if caches else 0
         if offset + T > self.config.block_size:
@@ -108,18 +113,23 @@ class GPT(nn.Module):
                 f"{offset + T} tokens are more than the context of {self.config.block_size}: pass the last "
                 f"{self.config.block_size} only"
             )
-        mask = None if attention_mask is None else Tensor(asarray(attention_mask))[:, None, None, :]  # (B, 1, 1, T)
+        mask = None
+        if attention_mask is not None:
+            mask = Tensor(asarray(attention_mask))[:, None, None, :]  # (B, 1, 1, T)
         x = self.dropout(self.positions(self.token_embedding(ids), offset))  # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, attn_mask=mask, is_causal=True, cache=caches[i] if caches else None)
         return F.linear(self.final_norm(x), self.token_embedding.weight)  # (B, T, V)
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """Mean negative log-likelihood, in nats, of batch["labels"] (B, T) given batch["input_ids"] (B, T); -100 is ignored."""
+        """Mean negative log-likelihood, in nats, of batch["labels"] (B, T) given batch["input_ids"] (B, T).
+
+        A label of -100 is ignored; batch["attention_mask"] (B, T) may mark padding.
+        """
         return F.cross_entropy(self(batch["input_ids"], batch.get("attention_mask")), batch["labels"])
 
     def decode(self, ids: Any, state: list[nn.KVCache] | None = None) -> tuple[Tensor, list[nn.KVCache]]:
-        """logits (B, T, V) of the next T tokens after those in `state` (None at the start), and the state after them."""
+        """logits (B, T, V) of the next T tokens after those in `state` (None: none), and the state after them."""
         if state is None:
             state = [nn.KVCache(self.config.block_size) for _ in self.blocks]
         return self(ids, caches=state), state

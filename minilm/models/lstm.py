@@ -2,9 +2,9 @@
 
     x_t = W_e[ids_t],   h_t, c_t = LSTM(x_t, h_{t-1}, c_{t-1}),   logits_t = W h_t + b
 
-The state carries everything the model knows of the past, however long; there is no context length. Training cuts the
-past at the start of each batch (truncated backpropagation through time): if a batch says that its rows go on where the
-last batch's rows ended, the state is carried over, and only the gradient stops.
+The state carries everything the model knows of the past, however long; there is no context length. Training
+cuts the past at the start of each batch (truncated backpropagation through time): if a batch says that its
+rows go on where the last batch's rows ended, the state is carried over, and only the gradient stops.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class LSTMLM(nn.Module):
 
     def decode(self, ids: Any, state: State | None = None) -> tuple[Tensor, State]:
         """logits (B, T, V) of the next T tokens after `state` (None: zeros), and the state after them."""
+        if ids.ndim != 2:
+            raise ValueError(f"ids have the axes (B, T), got {ids.shape}: a single sequence is ids[None]")
         x = self.dropout(self.token_embedding(ids))  # (B, T, C)
         if self.config.cell == "lstm":
             y, state = self.recurrent(x, state)  # (B, T, H)
@@ -79,9 +81,10 @@ class LSTMLM(nn.Module):
         return self.head(self.dropout(y)), state
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
-        """Mean negative log-likelihood, in nats, of batch["labels"] (B, T) given batch["input_ids"] (B, T); -100 is ignored.
+        """Mean negative log-likelihood, in nats, of batch["labels"] (B, T) given batch["input_ids"] (B, T).
 
-        In training, rows for which batch["continues"] (B,) is True start from the state where the last batch ended.
+        A label of -100 is ignored. In training, rows for which batch["continues"] (B,) is True start from the
+        state in which the last batch ended, the others from zeros.
         """
         continues = batch.get("continues")
         stateful = self.training and continues is not None
@@ -96,15 +99,15 @@ class LSTMLM(nn.Module):
             return None
         if self._carried[0].shape[1] != len(continues):
             raise ValueError(
-                f"the batch continues {len(continues)} rows, but the last one had {self._carried[0].shape[1]}: "
-                f"streams keep their batch size"
+                f"the batch continues {len(continues)} rows, but the last one had "
+                f"{self._carried[0].shape[1]}: streams keep their batch size"
             )
         keep = asarray(np.asarray(continues)[None, :, None])  # (1, B, 1)
         return tuple(F.where(keep, s, 0.0) for s in self._carried)
 
     def get_extra_state(self) -> dict[str, np.ndarray]:
         """What exact resumption needs besides the parameters: the carried state."""
-        return {} if self._carried is None else {f"state_{i}": to_numpy(s.data) for i, s in enumerate(self._carried)}
+        return {f"state_{i}": to_numpy(s.data) for i, s in enumerate(self._carried or ())}
 
     def set_extra_state(self, state: Mapping[str, np.ndarray]) -> None:
         self._carried = tuple(Tensor(asarray(state[f"state_{i}"])) for i in range(len(state))) or None

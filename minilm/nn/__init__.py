@@ -18,7 +18,8 @@ from minilm.nn.positions import ALiBi, LearnedPositions, RotaryPositions, Sinuso
 from minilm.nn.recurrent import GRU, LSTM, RNN
 
 __all__ = [
-    *("ALiBi", "CrossAttention", "GRU", "LSTM", "RNN", "Dropout", "Embedding", "FeedForward", "KVCache", "LayerNorm", "LearnedPositions"),
+    *("ALiBi", "CrossAttention", "Dropout", "Embedding", "FeedForward", "GRU", "KVCache", "LSTM", "LayerNorm"),
+    *("LearnedPositions", "RNN"),
     *("Linear", "Module", "ModuleList", "Parameter", "RMSNorm", "RotaryPositions", "SelfAttention", "Sequential"),
     *("SinusoidalPositions", "TransformerBlock", "checkpoint", "merge_heads", "split_heads"),
 ]

@@ -145,7 +145,7 @@ class CrossAttention(Module):
         attn_mask: Tensor | None = None,
         keys_and_values: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
-        """x (B, Tq, C), memory (B, Tk, memory_dim) -> (B, Tq, C); `keys_and_values` of the memory may come instead of it."""
+        """x (B, Tq, C), memory (B, Tk, memory_dim) -> (B, Tq, C); its `keys_and_values` may come instead of it."""
         if keys_and_values is None:
             if memory is None:
                 raise ValueError("cross-attention needs the memory, or its keys_and_values")

@@ -29,12 +29,14 @@ class KVCache:
         if is_grad_enabled():
             raise RuntimeError("a KVCache is for generating: use it under `with no_grad():`")
         B, Hk, T, D = key.shape
+        sizes = (B, Hk, D, value.shape[-1])
         if self.key is None or self.value is None:
             m = xp(key.data)
             self.key = Tensor.wrap(m.empty((B, Hk, self.capacity, D), dtype=key.dtype))
             self.value = Tensor.wrap(m.empty((B, Hk, self.capacity, value.shape[-1]), dtype=value.dtype))
-        if self.key.shape[:2] != (B, Hk):
-            raise ValueError(f"the cache was made for (B, Hk) = {self.key.shape[:2]}, got {(B, Hk)}: use a new cache")
+        made = (*self.key.shape[:2], self.key.shape[-1], self.value.shape[-1])
+        if made != sizes:
+            raise ValueError(f"the cache was made for (B, Hk, D, Dv) = {made}, got {sizes}: use a new cache")
         stop = self.length + T
         if stop > self.capacity:
             raise ValueError(

@@ -17,7 +17,15 @@ class ModuleList(Module):
             self.append(module)
 
     def append(self, module: Module) -> None:
-        """Add a module at the end."""
+        """Add a module at the end.
+
+        Raises:
+            TypeError: for anything else, since it would be left out of the computation in silence.
+        """
+        if not isinstance(module, Module):
+            raise TypeError(
+                f"{type(self).__name__} holds modules, not {type(module).__name__}: make it a Module with a forward()"
+            )
         setattr(self, str(len(self)), module)
 
     def __len__(self) -> int:

@@ -51,17 +51,22 @@ class Module:
     def __setattr__(self, name: str, value: Any) -> None:
         if "_parameters" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__}: call super().__init__() before assigning {name!r}")
-        kinds = (("_parameters", Parameter), ("_modules", Module))
-        for registry, kind in kinds:
-            self.__dict__[registry].pop(name, None)
-            if isinstance(value, kind):
-                self.__dict__.pop(name, None)
-                self.__dict__[registry][name] = value
-                return
-        if name in self._buffers:
-            self._buffers[name] = value
+        if isinstance(value, Parameter):
+            home = self._parameters
+        elif isinstance(value, Module):
+            home = self._modules
+        elif name in self._buffers:
+            home = self._buffers
         else:
+            home = None
+        for registry in (self._parameters, self._modules, self._buffers):
+            if registry is not home:
+                registry.pop(name, None)
+        if home is None:
             object.__setattr__(self, name, value)
+        else:
+            self.__dict__.pop(name, None)  # it would hide what is registered
+            home[name] = value  # a name that was there already keeps its place in the order
 
     def __getattr__(self, name: str) -> Any:  # only asked when the normal look-up finds nothing
         for registry in ("_parameters", "_modules", "_buffers"):

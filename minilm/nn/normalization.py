@@ -9,7 +9,7 @@ from minilm.tensor import Tensor
 
 
 class LayerNorm(Module):
-    """(..., C) -> (..., C) with mean 0 and variance 1 along C, scaled by weight and shifted by bias (Ba et al. 2016)."""
+    """(..., C) -> (..., C), mean 0 and variance 1 along C, scaled by weight, shifted by bias (Ba et al. 2016)."""
 
     def __init__(self, normalized_shape: int, eps: float = 1e-5, bias: bool = True) -> None:
         super().__init__()

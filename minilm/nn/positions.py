@@ -56,7 +56,7 @@ class LearnedPositions(Module):
 
 
 class RotaryPositions(Module):
-    """Turns queries and keys by angles that grow with the position (Su et al. 2021); see minilm.functional.positions."""
+    """Turns queries and keys by angles that grow with the position (Su et al. 2021); see functional.positions."""
 
     def __init__(self, max_length: int, head_dim: int, theta: float = 10000.0, interleaved: bool = False) -> None:
         super().__init__()
@@ -75,8 +75,8 @@ class RotaryPositions(Module):
 class ALiBi(Module):
     """A penalty on distance, added to the scores (Press et al. 2022): -m_h (i - j) for query i and key j.
 
-    The slopes m_h = 2^(-8h/H), h = 1..H, of the paper for H a power of two; for other H, those of the next smaller power,
-    and then every other one of the next larger, as in the authors' code.
+    The slopes are the paper's, m_h = 2^(-8h/H), h = 1..H, for H a power of two; for other H, those of the next
+    smaller power and then every other one of the next larger, as in the authors' code.
     """
 
     def __init__(self, num_heads: int) -> None:

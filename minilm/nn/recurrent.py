@@ -31,8 +31,9 @@ PARAMETERS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 class _Recurrent(Module):
-    """The stack. A subclass names its gates and states, and runs one layer in one direction."""
+    """The stack. A subclass names its operation (one layer in one direction), the gates and the states."""
 
+    operation: Any
     gates: int
     state_names: tuple[str, ...] = ("h0",)
 
@@ -54,6 +55,7 @@ class _Recurrent(Module):
             raise ValueError(f"the probability of dropping an element is from 0 to 1, got {dropout}")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.dropout, self.bidirectional = bias, dropout, bidirectional
+        self.options: dict[str, Any] = {}  # of the operation
         rows = self.gates * hidden_size
         for layer, suffix, _ in self._directions():
             channels = input_size if layer == 0 else hidden_size * (2 if bidirectional else 1)
@@ -71,9 +73,6 @@ class _Recurrent(Module):
     def _parameters_of(self, suffix: str) -> tuple[Parameter | None, ...]:
         return tuple(self._parameters.get(f"{name}_{suffix}") for name in PARAMETERS)
 
-    def _one_direction(self, arguments: Any, reverse: bool) -> tuple[Tensor, ...]:
-        raise NotImplementedError
-
     def _run(self, x: Tensor, states: tuple[Any, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """output (B, T, directions*H), and each final state (num_layers*directions, B, H)."""
         if x.ndim != 3 or x.shape[2] != self.input_size:
@@ -86,9 +85,7 @@ class _Recurrent(Module):
         expected = (self.num_layers * directions, B, H)
         for name, state in zip(self.state_names, states, strict=True):
             if state is not None and state.shape != expected:
-                raise ValueError(
-                    f"{name} has the shape (num_layers*directions, B, H) = {expected}, got {state.shape}"
-                )
+                raise ValueError(f"{name} has the shape (num_layers*directions, B, H) = {expected}, got {state.shape}")
         zeros = xp(x.data).zeros((B, H), dtype=x.dtype)
         outputs: list[Tensor] = []
         finals: list[tuple[Tensor, ...]] = []
@@ -96,7 +93,7 @@ class _Recurrent(Module):
             if layer > 0 and not reverse:
                 x = F.dropout(x, self.dropout, self.training)
             start = tuple(zeros if state is None else state[k] for state in states)
-            output, *final = self._one_direction((x, *start, *self._parameters_of(suffix)), reverse)
+            output, *final = self.operation(x, *start, *self._parameters_of(suffix), **self.options, reverse=reverse)
             outputs.append(output)
             finals.append(tuple(final))
             if len(outputs) == directions:
@@ -123,6 +120,7 @@ class RNN(_Recurrent):
         nonlinearity: phi, "tanh" or "relu".
     """
 
+    operation = staticmethod(rnn)
     gates = 1
 
     def __init__(
@@ -139,9 +137,7 @@ class RNN(_Recurrent):
             raise ValueError(f"nonlinearity is 'tanh' or 'relu', not {nonlinearity!r}")
         super().__init__(input_size, hidden_size, num_layers, bias, dropout, bidirectional)
         self.nonlinearity = nonlinearity
-
-    def _one_direction(self, arguments: Any, reverse: bool) -> tuple[Tensor, ...]:
-        return rnn(*arguments, self.nonlinearity, reverse)
+        self.options = {"nonlinearity": nonlinearity}
 
     def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (B, T, C) and h0, or None for zeros -> output (B, T, directions*H) and h_n.
@@ -163,10 +159,8 @@ class GRU(_Recurrent):
         bidirectional: read from both ends.
     """
 
+    operation = staticmethod(gru)
     gates = 3
-
-    def _one_direction(self, arguments: Any, reverse: bool) -> tuple[Tensor, ...]:
-        return gru(*arguments, reverse)
 
     def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (B, T, C) and h0, or None for zeros -> output (B, T, directions*H) and h_n.
@@ -188,6 +182,7 @@ class LSTM(_Recurrent):
             the first step of training on (Gers et al. 2000; Jozefowicz et al. 2015, section 2.2).
     """
 
+    operation = staticmethod(lstm)
     gates = 4
     state_names = ("h0", "c0")
 
@@ -212,12 +207,7 @@ class LSTM(_Recurrent):
                     assert bias_ih is not None and bias_hh is not None
                     bias_ih[forget], bias_hh[forget] = forget_bias, 0  # their sum counts
 
-    def _one_direction(self, arguments: Any, reverse: bool) -> tuple[Tensor, ...]:
-        return lstm(*arguments, reverse)
-
-    def forward(
-        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """x (B, T, C) and (h0, c0), or None for zeros -> output (B, T, directions*H) and (h_n, c_n).
 
         The states are (num_layers*directions, B, H).

@@ -27,6 +27,7 @@ Point: TypeAlias = tuple[int, float | None, float | None]
 """(step, training loss or None, validation loss or None), in nats per token."""
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY = "#555555"
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -85,10 +86,14 @@ def loss_figure(
             style = {"marker": marker, "markersize": 5, "markevery": every, "linewidth": 1.8}
             axes.plot(*validation.T, color=colour, label=f"{name}, validation", **style)
         last = max([last, *train[:, 0], *validation[:, 0]])
+    for loss in (baselines or {}).values():
+        axes.axhline(loss, color=GREY, linestyle="--", linewidth=1)
+    middle = sum(axes.get_ylim()) / 2
     for name, loss in (baselines or {}).items():
-        axes.axhline(loss, color="#555555", linestyle="--", linewidth=1)
-        text = {"ha": "right", "va": "bottom", "fontsize": 9, "color": "#555555"}
-        axes.annotate(f"{name} {loss:.2f}", (last, loss), xytext=(-2, 2), textcoords="offset points", **text)
+        # curves fall from the top left to the bottom right: the names stand in the other corners
+        x, side, shift = (last, "right", -2) if loss > middle else (0, "left", 4)
+        style = {"ha": side, "va": "bottom", "fontsize": 9, "color": GREY}
+        axes.annotate(f"{name} {loss:.2f}", (x, loss), xytext=(shift, 2), textcoords="offset points", **style)
     axes.set_xlabel("step")
     axes.set_ylabel("loss (nats per token)")
     axes.set_xlim(0, last * 1.02 or 1)
@@ -106,7 +111,7 @@ def loss_figure(
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """The mean over a window around each value, a twentieth of the curve wide; it shrinks towards the ends."""
+    """The mean over a window around each value, a twentieth of the curve wide and narrower at the ends."""
     n = len(values)
     half = n // 40
     sums = np.concatenate([[0.0], np.cumsum(values)])
@@ -119,16 +124,16 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 def _points(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation points (n, 2) of (step, loss), finite and in the order of the steps."""
     rows = _read_metrics(Path(curve)) if isinstance(curve, str | Path) else list(curve)
-    train, validation = (
-        np.array(
-            sorted((row[0], row[i]) for row in rows if row[i] is not None and math.isfinite(row[i])),
-            dtype=float,
-        ).reshape(-1, 2)
-        for i in (1, 2)
-    )
+    train = _finite((step, loss) for step, loss, _ in rows)
+    validation = _finite((step, loss) for step, _, loss in rows)
     if not len(train) and not len(validation):
         raise DataError(f"the curve {name!r} has no finite loss to draw ({len(rows)} points)")
     return train, validation
+
+
+def _finite(pairs: Iterable[tuple[int, float | None]]) -> np.ndarray:
+    kept = sorted((step, loss) for step, loss in pairs if loss is not None and math.isfinite(loss))
+    return np.array(kept, dtype=np.float64).reshape(-1, 2)
 
 
 def _read_metrics(path: Path) -> list[Point]:

@@ -134,7 +134,8 @@ def backpropagate(
     """The gradients of sum_k <gradients[k], outputs[k]> with respect to every leaf that requires one.
 
     Nothing is written to any `.grad`. Returns (tensor, array) pairs, first the leaves, then the tensors that asked
-    with `retain_grad`; the arrays belong to the caller. A gradient of None stands for 1 (outputs of one element only). `Tensor.backward` says what is raised.
+    with `retain_grad`; the arrays belong to the caller. A gradient of None stands for 1 (outputs of one element only).
+    `Tensor.backward` says what is raised.
     """
     heap: list[tuple[int, Node]] = []
     pending: dict[Node, list[tuple[Array, bool] | None]] = {}  # node -> for each output: (sum so far, ours alone?)
@@ -194,8 +195,8 @@ def backpropagate(
                 )
             if not ours and gradient.base is None:
                 if shared is None:  # with the owners of views: another input may get a view of this gradient
-                    held = (*arrived, *_held(node.vjp), *(d for d in results if is_array(d) and d.base is not None))
-                    shared = {id(owner(array)) for array in held}
+                    views = (d for d in results if d is not None and is_array(d) and d.base is not None)
+                    shared = {id(owner(array)) for array in (*arrived, *_held(node.vjp), *views)}
                 ours = id(gradient) not in shared
                 shared.add(id(gradient))  # the next input may get the same array
             send(*edge, gradient, ours)

@@ -12,18 +12,30 @@
 from minilm.testing.gradcheck import GradientError, dual_test, gradcheck, worst_error
 from minilm.testing.planting import CORRUPTIONS, planted
 from minilm.testing.random_graphs import random_graph
-from minilm.testing.samples import SAMPLES, Result, Sample, check_operations, check_samples
+from minilm.testing.samples import (
+    SAMPLES,
+    Leaf,
+    Result,
+    Sample,
+    add_sample,
+    check_operations,
+    check_samples,
+    leaf,
+)
 
 __all__ = [
     "CORRUPTIONS",
     "SAMPLES",
     "GradientError",
+    "Leaf",
     "Result",
     "Sample",
+    "add_sample",
     "check_operations",
     "check_samples",
     "dual_test",
     "gradcheck",
+    "leaf",
     "planted",
     "random_graph",
     "worst_error",

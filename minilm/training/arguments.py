@@ -51,9 +51,8 @@ class TrainingArguments:
 
     def __post_init__(self) -> None:
         self.output_dir = Path(self.output_dir)
-        positive = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
-        positive += ("logging_steps", "save_steps")
-        for name in positive:
+        batches = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+        for name in (*batches, "logging_steps", "save_steps"):
             self._require(getattr(self, name) >= 1, name, "at least 1")
         for name in ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"):
             self._require(getattr(self, name) >= 0, name, "at least 0")
@@ -67,7 +66,8 @@ class TrainingArguments:
         self._require(patience is None or patience >= 1, "early_stopping_patience", "at least 1")
         if self.eval_strategy == "no" and (patience is not None or self.load_best_model_at_end):
             raise ConfigurationError(
-                "early_stopping_patience and load_best_model_at_end need evaluations: set eval_strategy to 'steps' or 'epoch'"
+                "early_stopping_patience and load_best_model_at_end need evaluations: "
+                "set eval_strategy to 'steps' or 'epoch'"
             )
         if self.load_best_model_at_end and self.save_strategy == "no":
             raise ConfigurationError("load_best_model_at_end needs checkpoints: save_strategy must not be 'no'")

@@ -1,7 +1,6 @@
 """What watches a training run: the JSONL log, and a live progress bar.
 
-A callback gets `on_train_begin(trainer)`, `on_step_end(trainer, metrics)`, `on_log(trainer, metrics)`,
-`on_evaluate(trainer, metrics)`, `on_save(trainer, folder)` and `on_train_end(trainer)`; all of them do nothing by default.
+Callback has a method for each moment at which the trainer calls; all of them do nothing by default.
 """
 
 from __future__ import annotations

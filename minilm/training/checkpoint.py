@@ -190,7 +190,7 @@ def verify(folder: Path) -> None:
 
 def _damaged(folder: Path, what: str) -> str:
     others = [p for p in list_checkpoints(folder.parent) if p != folder]
-    way_out = f"Use another checkpoint of this run: {others[-1]}" if others else "There is no other checkpoint beside it"
+    way_out = f"Use another checkpoint of this run: {others[-1]}" if others else "There is no other one beside it"
     return f"the checkpoint {folder} is damaged: {what}. {way_out}."
 
 
@@ -259,7 +259,8 @@ def load_model(path: str | os.PathLike[str], best: bool = True) -> tuple[Module,
     try:
         model = kind(config_kind(**config["config"]))
     except (TypeError, ValueError) as error:
-        raise CheckpointError(_damaged(folder, f"config.json does not describe a {config['model']} ({error})")) from error
+        what = f"config.json does not describe a {config['model']} ({error})"
+        raise CheckpointError(_damaged(folder, what)) from error
     load_weights(folder, model)
     tokenizer = load_tokenizer_of(folder)
     if tokenizer is not None and tokenizer.vocab_size > config["config"].get("vocab_size", tokenizer.vocab_size):

@@ -17,7 +17,7 @@ def _finite(tensor: Tensor) -> bool:
 def first_nonfinite(model: Module, batch: Mapping[str, Any]) -> str:
     """A sentence that names the parameter or layer where the first value that is not finite appears.
 
-    Parameters are looked at first, then the forward pass of `batch` layer by layer, then the gradients, if there are any.
+    Parameters are looked at first, then the forward pass of `batch` layer by layer, then the gradients.
     """
     for name, parameter in model.named_parameters():
         if not _finite(parameter):

@@ -6,9 +6,9 @@ It knows `model.loss(batch)`, a mean over the batch, and dict batches; nothing e
     loss, backward, weighted by each batch's share of the labels: the gradient of one big batch
     stop with a diagnosis if the loss or the gradient is not finite; clip; update
 
-A run that is killed at any moment and resumed gives the same parameters, bit for bit, as one that was not: a checkpoint
-holds the parameters, the optimizer's state, the generator, the position in the data and what the model carries from batch
-to batch; everything else is a function of the seed. All randomness is the trainer's own generator.
+A run that is killed at any moment and resumed gives the same parameters, bit for bit, as one that was not: a
+checkpoint holds the parameters, the optimizer's state, the generator, the position in the data and what the model
+carries from batch to batch; everything else is a function of the seed. All randomness is the trainer's own generator.
 """
 
 from __future__ import annotations
@@ -139,8 +139,12 @@ class Trainer:
     def _make_optimizer(self) -> Optimizer:
         args = self.args
         parameters = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
-        if args.optim == "sgd":
-            return SGD(parameters, args.learning_rate, args.momentum, weight_decay=args.weight_decay)
+        if args.optim == "sgd":  # PyTorch's SGD decays whatever it is given: give it the matrices apart
+            matrices = [(name, p) for name, p in parameters if p.ndim >= 2]
+            others = [(name, p) for name, p in parameters if p.ndim < 2]
+            decayed: list[dict[str, Any]] = [{"params": matrices, "weight_decay": args.weight_decay}]
+            groups = [g for g in (*decayed, {"params": others}) if g["params"]]
+            return SGD(groups, args.learning_rate, args.momentum)
         betas = (args.adam_beta1, args.adam_beta2)
         if args.optim == "adam":
             return Adam(parameters, args.learning_rate, betas, args.adam_epsilon)
@@ -372,8 +376,8 @@ class Trainer:
         batches = len(self.train_batches or ())
         if state.get("batches_per_epoch") != batches:
             raise CheckpointError(
-                f"{folder} was trained with {state.get('batches_per_epoch')} batches an epoch, and this run has {batches}: "
-                f"resume with the same data, batch size and block size"
+                f"{folder} was trained with {state.get('batches_per_epoch')} batches an epoch, "
+                f"and this run has {batches}: resume with the same data, batch size and block size"
             )
         arrays = read_arrays(folder, "optimizer.safetensors")
         tensors = {n.removeprefix("optimizer."): a for n, a in arrays.items() if n.startswith("optimizer.")}

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minilm.functional as F
@@ -44,6 +44,7 @@ def cases(draw):
 
 
 @given(cases(), st.integers(0, 1000))
+@settings(max_examples=300)  # many options
 def test_equals_its_twin_for_all_options(case, seed):
     inputs, mask, options, enable_gqa = case
 

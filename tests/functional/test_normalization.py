@@ -56,7 +56,8 @@ def test_the_default_eps_of_layer_norm_is_1e_5_and_of_rms_norm_the_dtypes_own():
     x = twins.Drawn(np.array([[1e-3, -2e-3, 4e-3]], dtype="float32").astype("float64"))
     for dtype in ("float32", "float64"):
         layer = F.layer_norm(x.tensor(dtype), 3).numpy()
-        np.testing.assert_allclose(layer, twins.layer_norm(x.tensor("float64"), (-1,), None, None, 1e-5).numpy(), rtol=1e-5)
+        expected = twins.layer_norm(x.tensor("float64"), (-1,), None, None, 1e-5).numpy()
+        np.testing.assert_allclose(layer, expected, rtol=1e-5)
         eps = float(np.finfo(dtype).eps)
         tiny = twins.Drawn(x.values / 10)
         rms = F.rms_norm(tiny.tensor(dtype), 3).numpy()
@@ -65,7 +66,8 @@ def test_the_default_eps_of_layer_norm_is_1e_5_and_of_rms_norm_the_dtypes_own():
 
 def test_layer_norm_by_hand():
     """1, 3 has mean 2 and variance 1 (1/n, not 1/(n-1))."""
-    y = F.layer_norm(Tensor(np.array([1.0, 3.0])), 2, Tensor(np.array([10.0, 10.0])), Tensor(np.array([0.0, 1.0])), eps=0.0)
+    x, weight, bias = (Tensor(np.array(row)) for row in ([1.0, 3.0], [10.0, 10.0], [0.0, 1.0]))
+    y = F.layer_norm(x, 2, weight, bias, eps=0.0)
     np.testing.assert_allclose(y.numpy(), [-10, 11], rtol=1e-15)
 
 

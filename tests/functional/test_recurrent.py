@@ -1,4 +1,4 @@
-"""The recurrent operations: against composed twins, loops in NumPy, finite differences, and what a state must do."""
+"""The recurrent operations against composed twins, NumPy loops and finite differences; states, memory, errors."""
 
 import tracemalloc
 
@@ -142,26 +142,25 @@ def by_hand(name, x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
     H = len(h)
     outputs = []
 
-    def wx(gate, unit):
+    def linear(weight, bias, vector, gate, unit):
         row = gate * H + unit
-        return sum(weight_ih[row, k] * x_t[k] for k in range(len(x_t))) + bias_ih[row]
-
-    def wh(gate, unit):
-        row = gate * H + unit
-        return sum(weight_hh[row, k] * h[k] for k in range(H)) + bias_hh[row]
+        return sum(weight[row, k] * vector[k] for k in range(len(vector))) + bias[row]
 
     for x_t in x:
         new_h, new_c = np.zeros(H), np.zeros(H)
         for u in range(H):
+            gates = range(len(bias_ih) // H)
+            wx = [linear(weight_ih, bias_ih, x_t, k, u) for k in gates]
+            wh = [linear(weight_hh, bias_hh, h, k, u) for k in gates]
             if name == "rnn":
-                new_h[u] = np.tanh(wx(0, u) + wh(0, u))
+                new_h[u] = np.tanh(wx[0] + wh[0])
             elif name == "gru":
-                r, z = logistic(wx(0, u) + wh(0, u)), logistic(wx(1, u) + wh(1, u))
-                n = np.tanh(wx(2, u) + r * wh(2, u))
+                r, z = logistic(wx[0] + wh[0]), logistic(wx[1] + wh[1])
+                n = np.tanh(wx[2] + r * wh[2])
                 new_h[u] = (1 - z) * n + z * h[u]
             else:
-                i, f = logistic(wx(0, u) + wh(0, u)), logistic(wx(1, u) + wh(1, u))
-                g, o = np.tanh(wx(2, u) + wh(2, u)), logistic(wx(3, u) + wh(3, u))
+                i, f = logistic(wx[0] + wh[0]), logistic(wx[1] + wh[1])
+                g, o = np.tanh(wx[2] + wh[2]), logistic(wx[3] + wh[3])
                 new_c[u] = f * c[u] + i * g
                 new_h[u] = o * np.tanh(new_c[u])
         h, c = new_h, new_c
@@ -378,8 +377,9 @@ def test_without_recording_only_the_outputs_stay_in_memory(name):
 @pytest.mark.parametrize("B, H", [(24, 220), (32, 200), (25, 220), (3, 600), (48, 220), (4, 5)])
 def test_a_product_in_blocks_of_rows_is_the_product(B, H):
     rows, weight = twins.normals((3, B, H), 1), twins.normals((3, H, H), 2)
-    np.testing.assert_allclose(step_product(rows, weight), np.einsum("gbh,ghk->gbk", rows, weight), atol=1e-11)
-    np.testing.assert_allclose(step_product(rows[1], weight), np.einsum("bh,ghk->gbk", rows[1], weight), atol=1e-11)
+    for operand, subscripts in ((rows, "gbh,ghk->gbk"), (rows[1], "bh,ghk->gbk")):
+        expected = np.einsum(subscripts, operand, weight)
+        np.testing.assert_allclose(step_product(operand, weight), expected, atol=1e-11)
 
 
 # ----- errors
@@ -399,8 +399,8 @@ def test_a_shape_that_does_not_fit_is_named_with_the_one_that_would(name):
     for position, wrong in enumerate(names):
         bad = list(inputs)
         bad[position] = Tensor(np.zeros((5, 7)))
-        message = r"x has the axes \(B, T, C\), got the shape \(5, 7\)" if wrong == "x" else rf"{wrong} .*got \(5, 7\)"
-        with pytest.raises(ValueError, match=message):
+        message = r"x has the axes \(B, T, C\), got the shape" if wrong == "x" else rf"{wrong} .*got"
+        with pytest.raises(ValueError, match=message + r" \(5, 7\)"):
             operation(*bad)
     with pytest.raises(ValueError, match=rf"bias_hh must have the shape \({gates * 2},\)"):
         operation(*inputs[:-1], Tensor(np.zeros(3)))
@@ -412,7 +412,7 @@ def test_two_dtypes_are_refused(name):
     for position in range(1, len(inputs)):
         bad = list(inputs)
         bad[position] = bad[position].detach().astype("float32")
-        with pytest.raises(TypeError, match=r"float64 and .* float32: convert one with \.astype"):
+        with pytest.raises(TypeError, match="float32 and float64 do not mix"):
             OPERATIONS[name][0](*bad)
     with pytest.raises(TypeError, match="int64"):
         OPERATIONS[name][0](*(Tensor(np.zeros(a.shape, dtype="int64")) for a in inputs))

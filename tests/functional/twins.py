@@ -1,7 +1,7 @@
 """Composed twins: every fused operation again, as its textbook formula made of elementary Tensor operations.
 
 A fused operation has a vjp that was derived by hand; its twin gets its gradient from the rules of +, *, exp and the
-like, which are checked on their own (tests/functional/test_elementwise.py and its neighbours). `assert_equals_twin`
+like, which are checked on their own. `assert_equals_twin`
 demands that both agree in the value and in every gradient: to 1e-12 in float64, to a few eps in float32.
 
 The twins care for clarity alone: no maximum is taken out of a softmax, one-hot matrices stand for look-ups.

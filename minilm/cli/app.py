@@ -1,0 +1,168 @@
+"""The commands, the options that all of them have, and how errors are shown.
+
+A command is a function in the file of its name that knows nothing of this one; `guarded` adds --debug and
+--backend to it. Bad input becomes one message, `error: ...`, and an exit status:
+
+    0     all went well
+    1     an error; a traceback is shown with --debug only
+    2     options that the command does not have, or values that do not parse (typer's own messages)
+    130   interrupted with Ctrl-C or SIGTERM
+    141   whoever read the output has closed it (`minilm sample ... | head`): nothing is said
+"""
+
+import functools
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from minilm import __version__
+from minilm.cli.demo import demo
+from minilm.cli.doctor import doctor
+from minilm.cli.evaluate import evaluate
+from minilm.cli.gradcheck import gradcheck
+from minilm.cli.sample import sample
+from minilm.cli.train import train
+from minilm.errors import MinilmError
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "doctor": doctor,
+    "train": train,
+    "eval": evaluate,
+    "sample": sample,
+    "gradcheck": gradcheck,
+    "demo": demo,
+}
+INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell says of a program that SIGINT or SIGPIPE ended
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", show_default=False)]
+Backend = Annotated[
+    str | None,
+    typer.Option(help="Where arrays live: numpy, cupy or triton (or set MINILM_BACKEND).", metavar="NAME"),
+]
+
+app = typer.Typer(
+    name="minilm",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"minilm {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def common(
+    ctx: typer.Context,
+    debug: Debug = False,
+    backend: Backend = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_show_version),
+    ] = False,
+) -> None:
+    """Language models from scratch in NumPy: train, evaluate and sample them.
+
+    \b
+    A first round:
+      minilm doctor
+      minilm train gpt --data shakespeare --preset tiny --out runs/first
+      minilm eval runs/first
+      minilm sample runs/first --prompt "ROMEO:" --tokens 300
+    """
+    ctx.obj = {"debug": debug, "backend": backend}
+
+
+def guarded(function: Callable[..., Any]) -> Callable[..., None]:
+    """The command `function` with --debug and --backend, and with errors shown as people should see them."""
+
+    @functools.wraps(function)
+    def command(*, ctx: typer.Context, debug: bool, backend: str | None, **options: Any) -> None:
+        status = 0
+        try:
+            if chosen := backend or ctx.obj["backend"]:
+                from minilm.backend import use_backend
+
+                use_backend(chosen)
+            function(**options)
+            sys.stdout.flush()
+        except (typer.Exit, SystemExit):
+            raise
+        except BaseException as error:
+            if debug or ctx.obj["debug"]:
+                traceback.print_exception(error)
+            status = show(error)
+        if status:
+            raise typer.Exit(status)
+
+    added = {"ctx": (typer.Context, ...), "debug": (Debug, False), "backend": (Backend, None)}
+    extra = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=inspect.Parameter.empty if value is ... else value
+        )
+        for name, (kind, value) in added.items()
+    ]
+    own = inspect.signature(function).parameters.values()
+    command.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
+    command.__annotations__ = {**function.__annotations__, **{name: kind for name, (kind, _) in added.items()}}
+    return command
+
+
+def show(error: BaseException) -> int:
+    """Say on stderr what went wrong, in the words of the error, and return the exit status."""
+    if isinstance(error, BrokenPipeError):
+        # Python flushes stdout once more when it ends, and would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    if isinstance(error, KeyboardInterrupt):
+        _say("interrupted")
+        return INTERRUPTED
+    if isinstance(error, MinilmError):
+        if type(error).__name__ == "Interrupted":  # minilm.training.Interrupted, which is not imported for this
+            _say(str(error))
+            return INTERRUPTED
+        _say(f"error: {error}")
+    elif isinstance(error, OSError):
+        _say(f"error: {_of_the_system(error)}")
+    elif isinstance(error, MemoryError):
+        _say("error: out of memory: use a smaller --batch-size, --block-size or model")
+    else:
+        _say(
+            f"error: {type(error).__name__}: {error}\n"
+            "Run it again with --debug to see where; this is a bug in minilm, please report it."
+        )
+    return 1
+
+
+def _of_the_system(error: OSError) -> str:
+    if error.filename is None or not error.strerror:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}"
+
+
+def _say(message: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(message.rstrip() + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `minilm` with these arguments (those of the process if None); returns the exit status."""
+    try:
+        app(args=arguments, prog_name="minilm")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+for _name, _function in COMMANDS.items():
+    app.command(_name)(guarded(_function))

@@ -1,0 +1,225 @@
+"""minilm train: a language model from a text."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_Model = {"rich_help_panel": "Model (else as in the preset)"}
+_Data = {"rich_help_panel": "Data"}
+_Training = {"rich_help_panel": "Training (else as in the preset)"}
+CHANGEABLE = {"steps", "eval_every", "save_every", "early_stopping"}  # of a run that is resumed
+
+
+def train(
+    model: Annotated[str | None, typer.Argument(help="gpt, lstm, gru or rnn.", metavar="MODEL")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data",
+            help="A corpus by name (shakespeare), or a path: text file, folder of text files, CSV, TSV or JSONL.",
+            metavar="NAME|PATH",
+            **_Data,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run: checkpoints, metrics.", metavar="FOLDER", show_default=False)
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="char-cpu (the default), tiny, or char-large.", metavar="NAME")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in this folder; --steps may extend it.", metavar="FOLDER"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in --out.")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot/--no-plot", help="Draw the loss curves (needs matplotlib).")
+    ] = True,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column or field with the text [text].", metavar="NAME", **_Data)
+    ] = None,
+    errors: Annotated[
+        str | None,
+        typer.Option(help="Bytes that are not UTF-8: strict [default], replace or ignore.", metavar="HOW", **_Data),
+    ] = None,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Repair Unicode, drop control characters.", **_Data)
+    ] = False,
+    lower: Annotated[bool, typer.Option("--lower", help="In lower case.", **_Data)] = False,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="char [default], byte or word.", metavar="KIND", **_Data)
+    ] = None,
+    min_count: Annotated[
+        int | None, typer.Option(min=1, help="Words that occur less often become <unk>.", metavar="N", **_Data)
+    ] = None,
+    max_words: Annotated[
+        int | None, typer.Option(min=2, help="The most words to know.", metavar="N", **_Data)
+    ] = None,
+    n_layer: Annotated[int | None, typer.Option(min=1, help="Layers.", metavar="N", **_Model)] = None,
+    n_head: Annotated[int | None, typer.Option(min=1, help="Attention heads (gpt).", metavar="N", **_Model)] = None,
+    n_embd: Annotated[
+        int | None, typer.Option(min=1, help="Channels; width of the embedding.", metavar="N", **_Model)
+    ] = None,
+    n_hidden: Annotated[
+        int | None, typer.Option(min=1, help="Units of a layer (lstm, gru, rnn).", metavar="N", **_Model)
+    ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(min=0, max=0.99, help="Part of the activations to drop.", metavar="P", **_Model)
+    ] = None,
+    block_size: Annotated[
+        int | None, typer.Option(min=1, help="Context: tokens in a row of a batch.", metavar="N", **_Model)
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 or float64.", metavar="TYPE", **_Model)] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Updates of the weights.", metavar="N", **_Training)] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows of a batch.", metavar="N", **_Training)] = None,
+    grad_accum: Annotated[
+        int | None, typer.Option(min=1, help="Batches to a step.", metavar="N", **_Training)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(min=0, help="Highest learning rate; a cosine ends it at a tenth.", metavar="X", **_Training)
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(min=0, help="Steps until the learning rate is there.", metavar="N", **_Training)
+    ] = None,
+    weight_decay: Annotated[float | None, typer.Option(min=0, help="On matrices.", metavar="X", **_Training)] = None,
+    clip: Annotated[
+        float | None, typer.Option(min=0, help="Largest norm of the gradient; 0: any.", metavar="X", **_Training)
+    ] = None,
+    eval_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps from one evaluation to the next.", metavar="N", **_Training)
+    ] = None,
+    save_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps from one checkpoint to the next.", metavar="N", **_Training)
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after so many evaluations that were no better.", metavar="N", **_Training),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of weights, data order and dropout.", metavar="N", **_Training)
+    ] = None,
+) -> None:
+    """Train a language model on a text.
+
+    80 % of the text are for training, 10 % for validation, 10 % for `minilm eval`.
+    Ctrl-C saves a checkpoint and says how to go on.
+
+    \b
+    Examples:
+      minilm train gpt  --data shakespeare --out runs/gpt
+      minilm train lstm --data mytext.txt --steps 2000 --out runs/lstm
+      minilm train gru  --data reviews.csv --text-column review --out runs/gru
+      minilm train gpt  --data notes/ --preset tiny --tokenizer byte --out runs/a
+      minilm train --resume runs/gpt --steps 4000
+    """
+    given: dict[str, Any] = {
+        name: value
+        for name, value in locals().items()
+        if name not in ("model", "data", "out", "preset", "resume", "overwrite", "plot")
+        and value is not None
+        and value is not False
+    }
+    # Only now: --help should not wait for NumPy.
+    from minilm.cli import run as runs
+    from minilm.cli.output import duration, facts, say, shown
+
+    if resume is None:
+        run, step = _new(model, data, preset, out, overwrite, given), 0
+    else:
+        run, step = _resumed(resume, model, data, preset, out, overwrite, given)
+    runs.describe(run, step)
+    say()
+    output = runs.train(run, resume=step > 0)
+    best, tokenizer = runs.load(run.folder)
+    validation = runs.score(best, run.data.tokens["validation"], run.data.sizes["validation"])
+    say()
+    runs.score_table([("validation, all of it", validation)], run.settings.tokenizer)
+    say()
+    from minilm.training import find_checkpoint
+
+    folder = shown(run.folder)
+    rows = [("speed", runs.speed(output)), ("checkpoint", f"{find_checkpoint(run.folder, best=True)} (the best)")]
+    if output.global_step < run.settings.steps:
+        rows.insert(0, ("stopped", f"at step {output.global_step:,}: no better evaluation was in sight"))
+    if plot:
+        rows.append(("curves", _plot(run)))
+    rows.append(("try", f"minilm sample {folder}"))
+    rows.append(("", f"minilm eval {folder}"))
+    facts(rows)
+
+
+def _new(
+    model: str | None, data: str | None, preset: str | None, out: Path | None, overwrite: bool, given: dict[str, Any]
+) -> Any:
+    from minilm.cli import run as runs
+    from minilm.cli.presets import resolve
+    from minilm.errors import ConfigurationError
+
+    missing = [name for name, value in (("MODEL", model), ("--data", data), ("--out", out)) if value is None]
+    if model is None or data is None or out is None:
+        raise ConfigurationError(
+            f"a new run needs {', '.join(missing)}, as in: minilm train gpt --data shakespeare --out runs/gpt"
+        )
+    return runs.begin(resolve(model, data, preset, given), out, overwrite)
+
+
+def _resumed(
+    folder: Path,
+    model: str | None,
+    data: str | None,
+    preset: str | None,
+    out: Path | None,
+    overwrite: bool,
+    given: dict[str, Any],
+) -> tuple[Any, int]:
+    """The run in `folder` with the options that may change, and the step it goes on from."""
+    import dataclasses
+
+    from minilm.cli import presets
+    from minilm.cli import run as runs
+    from minilm.errors import ConfigurationError
+    from minilm.training import find_checkpoint
+    from minilm.training.checkpoint import read_state
+
+    settings = presets.load(folder / "run.json")
+    fixed = {"model": model, "data": data, "preset": preset, **{k: v for k, v in given.items() if k not in CHANGEABLE}}
+    changed = [
+        f"{'MODEL' if name == 'model' else presets.option(name)} ({getattr(settings, name)}, not {value})"
+        for name, value in fixed.items()
+        if value is not None and value != getattr(settings, name)
+    ]
+    if overwrite:
+        raise ConfigurationError("--overwrite begins anew and --resume goes on: use one of them")
+    if out is not None and out.resolve() != folder.resolve():
+        raise ConfigurationError(f"--resume goes on in its own folder {folder}: leave --out away")
+    if changed:
+        raise ConfigurationError(
+            f"a run that is resumed keeps its settings, and {folder} has other ones: {', '.join(changed)}. "
+            f"What may change: {', '.join(presets.option(name) for name in sorted(CHANGEABLE))}"
+        )
+    checkpoint = find_checkpoint(folder)
+    step = int(read_state(checkpoint)["step"])
+    settings = dataclasses.replace(settings, **{k: v for k, v in given.items() if k in CHANGEABLE})
+    if step >= settings.steps:
+        raise ConfigurationError(
+            f"{folder} has done its {step:,} steps already: give --steps with more than that to go on"
+        )
+    run = runs.reopen(folder, settings)
+    presets.save(settings, folder / "run.json")
+    return run, step
+
+
+def _plot(run: Any) -> str:
+    """Draw the curves; the path, or what to install."""
+    from importlib.util import find_spec
+
+    from minilm.plots import plot_losses
+
+    if find_spec("matplotlib") is None:
+        return "not drawn: pip install 'minilm[plots]' for matplotlib"
+    sizes = run.data.sizes["validation"]
+    name = run.settings.model.upper()
+    return str(
+        plot_losses({name: run.metrics}, run.folder / "loss.png", characters_per_token=sizes.characters / sizes.tokens)
+    )
