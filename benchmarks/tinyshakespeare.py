@@ -31,7 +31,7 @@ from minilm.text import (
     split_by_position,
 )
 from minilm.training import Callback, Trainer, TrainingArguments
-from minilm.training.trainer import peak_memory
+from minilm.training.process import peak_memory
 
 BATCH, BLOCK = 12, 64
 

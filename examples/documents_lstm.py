@@ -4,12 +4,13 @@
     python examples/documents_lstm.py texts.csv --epochs 10
 
 An embedding of 1000 words in 100 channels, two LSTM layers of width 100, and a linear decoder that reads the last
-step only: from the 20 words before, it predicts the next one. Trained with cross-entropy and Adam. The program follows
-the one that articles about language models print (there in PyTorch, with torchtext's fields and spaCy's words); where
-a comment says "the original", it tells what was wrong there.
+step only: from the 20 words before, it predicts the next one. Trained with cross-entropy and Adam. The program
+follows the one that articles about language models print (there in PyTorch, with torchtext's fields and spaCy's
+words); where a comment says "the original", it tells what was wrong there.
 
-minilm.models.LSTMLM is the same model made well: it predicts a word at every step, not at the last one only, so
-that a pass over the same words teaches it twenty times as much.
+Words outside the vocabulary are one token, <unk>, often the most frequent one: loss and accuracy count it as a word.
+minilm.models.LSTMLM is the same model made well: it predicts a word at every step, not at the last one only, so that
+a pass over the same words gives it twenty times as many examples.
 """
 
 import argparse
@@ -110,7 +111,10 @@ def main() -> None:
         for texts in (train_texts, validation_texts, test_texts)
     )
     batches = ShuffledBatches(train, BATCH_SIZE, arguments.seed, drop_last=False)
-    print(f"{len(documents)} texts, {len(train.tokens)} words to train on, {tokenizer.vocab_size} known words")
+    print(
+        f"{len(documents)} texts, {len(train.tokens)} words to train on; the vocabulary has {tokenizer.vocab_size} "
+        f"words, and {np.mean(train.tokens == 0):.0%} of the text is other ones, <unk>"
+    )
 
     model = LSTMLanguageModel(VOCAB_SIZE, EMBEDDING_DIM, HIDDEN_DIM, LAYER_DIM)
     optimizer = Adam(model.parameters(), lr=0.001)

@@ -16,6 +16,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
 import typer
@@ -86,15 +87,11 @@ def common(
 def guarded(function: Callable[..., Any]) -> Callable[..., None]:
     """The command `function` with --debug and --backend, and with errors shown as people should see them."""
 
-    @functools.wraps(function)
-    def command(*, ctx: typer.Context, debug: bool, backend: str | None, **options: Any) -> None:
+    def command(*, ctx: typer.Context, debug: Debug = False, backend: Backend = None, **options: Any) -> None:
         status = 0
         try:
-            if chosen := backend or ctx.obj["backend"]:
-                from minilm.backend import use_backend
-
-                use_backend(chosen)
-            function(**options)
+            with _chosen_backend(backend or ctx.obj["backend"]):
+                function(**options)
             sys.stdout.flush()
         except (typer.Exit, SystemExit):
             raise
@@ -105,17 +102,21 @@ def guarded(function: Callable[..., Any]) -> Callable[..., None]:
         if status:
             raise typer.Exit(status)
 
-    added = {"ctx": (typer.Context, ...), "debug": (Debug, False), "backend": (Backend, None)}
-    extra = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=inspect.Parameter.empty if value is ... else value
-        )
-        for name, (kind, value) in added.items()
-    ]
-    own = inspect.signature(function).parameters.values()
-    command.__signature__ = inspect.Signature([*own, *extra])  # type: ignore[attr-defined]
-    command.__annotations__ = {**function.__annotations__, **{name: kind for name, (kind, _) in added.items()}}
+    # typer reads the options from the signature: the function's, and those that `command` adds.
+    own, added = inspect.signature(function), inspect.signature(command)
+    extra = [p for p in added.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    functools.update_wrapper(command, function)
+    command.__signature__ = inspect.Signature([*own.parameters.values(), *extra])  # type: ignore[attr-defined]
+    command.__annotations__ = {**function.__annotations__, **{p.name: p.annotation for p in extra}}
     return command
+
+
+def _chosen_backend(name: str | None) -> AbstractContextManager[Any]:
+    if name is None:  # then MINILM_BACKEND counts, once something is computed
+        return nullcontext()
+    from minilm.backend import use_backend
+
+    return use_backend(name)
 
 
 def show(error: BaseException) -> int:

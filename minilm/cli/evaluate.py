@@ -42,6 +42,8 @@ def evaluate(
 
     if split not in PARTS:
         raise ConfigurationError(f"--split is one of {', '.join(PARTS)}, not {split!r}")
+    if json is not None and not json.parent.is_dir():
+        raise ConfigurationError(f"--json {json}: there is no folder {json.parent}")
     model, tokenizer = runs.load(run)
     tokens, sizes, name = _text(run, tokenizer, data, split, text_column, errors)
     score = runs.score(model, tokens, sizes)

@@ -40,7 +40,9 @@ def count(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """3.2 s, 75 s, 2 min 05 s."""
+    """0.04 s, 3.2 s, 75 s, 2 min 05 s."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:

@@ -81,7 +81,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "warmup": 10,
             "eval_every": 100,
             "save_every": 100,
-            "eval_tokens": 4096,
+            "eval_tokens": 8192,
             "lr": 3e-3,
         },
         "gpt": {"n_layer": 2, "n_head": 2, "n_embd": 32},
@@ -150,9 +150,7 @@ def load(path: Path) -> Settings:
     try:
         return Settings(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise CheckpointError(
-            f"there is no {path}: {path.parent} is not the --out of a `minilm train`"
-        ) from None
+        raise CheckpointError(f"there is no {path}: {path.parent} is not the --out of a `minilm train`") from None
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{path} is damaged or was written by another version ({error}): it cannot be resumed; "

@@ -12,6 +12,7 @@ command line costs nothing that was there.
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def begin(settings: Settings, folder: Path, overwrite: bool = False, data: Path 
             f"{folder} holds a run already ({earlier[-1].name}): go on with it (--resume {shown(folder)}), "
             "choose another --out, or replace it (--overwrite)"
         )
+    if folder.exists() and not folder.is_dir():
+        raise ConfigurationError(f"--out {shown(folder)} is a file, and a run needs a folder: choose another --out")
     partial = folder / ".data.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -79,6 +82,8 @@ def begin(settings: Settings, folder: Path, overwrite: bool = False, data: Path 
         partial.rename(folder / "data")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):
+            folder.rmdir()  # nothing came of it; a folder with anything in it stays
     (folder / "metrics.jsonl").unlink(missing_ok=True)
     presets.save(settings, folder / "run.json")
     return Run(folder, settings, open_data(folder / "data"))
@@ -149,8 +154,10 @@ def arguments(settings: Settings, folder: Path) -> TrainingArguments:
     )
 
 
-def train(run: Run, resume: bool = False, callbacks: Sequence[Callback] = ()) -> TrainOutput:
-    """Train to the last step; the best and the last checkpoint are then in the run's folder.
+def train(run: Run, checkpoint: Path | None = None, callbacks: Sequence[Callback] = ()) -> TrainOutput:
+    """Train to the last step, from the beginning or from a checkpoint.
+
+    The best and the last checkpoint are then in the run's folder.
 
     Raises:
         TrainingError, CheckpointError: see `Trainer.train`.
@@ -166,7 +173,7 @@ def train(run: Run, resume: bool = False, callbacks: Sequence[Callback] = ()) ->
     )
     # The trainer looks for values that are not finite itself, and says where they came from.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        return trainer.train(resume_from_checkpoint=resume)
+        return trainer.train(resume_from_checkpoint=checkpoint)
 
 
 class EvenSample(BatchSource):
@@ -247,14 +254,12 @@ def score_table(rows: Sequence[tuple[str, Score]], tokenizer: str, title: str = 
     """Print scores, one line each; bits per byte where the tokens are bytes, per character otherwise."""
     by_byte = tokenizer == "byte"
     columns = [title, "loss", "perplexity", "bits/byte" if by_byte else "bits/character", "tokens scored"]
-    table(
-        columns,
-        [
-            (name, f"{s.loss:.4f}", f"{s.perplexity:.3f}", f"{s.bits_per_byte if by_byte else s.bits_per_character:.4f}",
-             f"{s.tokens:,}")
-            for name, s in rows
-        ],
-    )  # fmt: skip
+
+    def numbers(s: Score) -> tuple[str, ...]:
+        bits = s.bits_per_byte if by_byte else s.bits_per_character
+        return f"{s.loss:.4f}", f"{s.perplexity:.3f}", f"{bits:.4f}", f"{s.tokens:,}"
+
+    table(columns, [(name, *numbers(s)) for name, s in rows])
     if tokenizer == "word":
         say("A word tokenizer drops spaces, case and rare words: its bits are not those of the whole text.")
 
@@ -263,21 +268,26 @@ def describe(run: Run, steps_done: int = 0) -> None:
     """Print what is going to be trained, on what, and where it is written."""
     s, data = run.settings, run.data
     model = build_model(s, data.tokenizer.vocab_size)
-    kind = "GPT" if s.model == "gpt" else s.model.upper()
-    width = f"{s.n_head} heads, {s.n_embd} channels, context {s.block_size}" if s.model == "gpt" else f"{s.n_hidden} units"
+    layers = f"{s.n_layer} layer{'s' if s.n_layer > 1 else ''}"
+    width = f"{s.n_hidden} units"
+    if s.model == "gpt":
+        width = f"{s.n_head} heads, {s.n_embd} channels, context {s.block_size}"
     tokens = s.steps * s.batch_size * s.block_size * s.grad_accum
     size = {name: part.tokens for name, part in data.sizes.items()}
-    sample = min(s.eval_tokens, size["validation"])
+    whole = s.eval_tokens >= size["validation"]
+    sample = "all of the validation part" if whole else f"about {s.eval_tokens:,} tokens, at the end on all"
+    passes = tokens / size["train"]
+    times = f"{passes:,.0f} times" if passes >= 100 else f"{passes:.3g} times"
     again = f" from step {steps_done:,}" if steps_done else ""
     facts([
         ("data", data.source),
         ("", f"{size['train']:,} tokens for training, {size['validation']:,} validation, {size['test']:,} test"),
         ("tokenizer", f"{s.tokenizer}, {data.tokenizer.vocab_size:,} tokens"),
-        ("model", f"{kind}, {s.n_layer} layers, {width}: {count(model.num_parameters())} parameters"),
+        ("model", f"{s.model.upper()}, {layers}, {width}: {count(model.num_parameters())} parameters"),
         ("training", f"{s.steps:,} steps{again}, {s.batch_size * s.grad_accum} x {s.block_size} tokens each: "
-                     f"{count(tokens)} tokens, {tokens / size['train']:.2f} times the text"),
-        ("evaluation", f"every {s.eval_every:,} steps on {sample:,} tokens, at the end on all"),
-        ("written to", f"{run.folder} (stop with Ctrl-C, go on with --resume)"),
+                     f"{count(tokens)} tokens, {times} the text"),
+        ("evaluation", f"every {s.eval_every:,} steps on {sample}"),
+        ("written to", f"{run.folder} (Ctrl-C stops; then: minilm train --resume {shown(run.folder)})"),
     ])  # fmt: skip
 
 

@@ -16,11 +16,9 @@ def sample(
     temperature: Annotated[
         float, typer.Option(help="Below 1 bolder, above 1 wilder; 0: always the most probable.", metavar="X")
     ] = 0.8,
-    top_k: Annotated[
-        int | None, typer.Option(help="Draw from the N most probable tokens only.", metavar="N")
-    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Draw from the N most probable tokens only.", metavar="N")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="... from the most probable ones that have this probability together.", metavar="P")
+        float | None, typer.Option(help="Draw from the fewest tokens that have this probability together.", metavar="P")
     ] = None,
     repetition_penalty: Annotated[
         float, typer.Option(help="Above 1, what was there before becomes less probable.", metavar="X")
@@ -35,13 +33,13 @@ def sample(
         bool, typer.Option("--no-cache", help="Compute everything again for each token: the same text, slowly.")
     ] = False,
 ) -> None:
-    r"""Write text with a model, starting with the prompt.
+    """Write text with a model, starting with the prompt.
 
     \b
     Examples:
       minilm sample runs/gpt --prompt "ROMEO:" --tokens 300 --seed 1
       minilm sample runs/gpt --temperature 0.8 --top-k 40 --top-p 0.95
-      head -3 mytext.txt | minilm sample runs/lstm --prompt - --stop "\n\n"
+      head -3 mytext.txt | minilm sample runs/lstm --prompt - --stop "\\n\\n"
     """
     from minilm.cli import run as runs
     from minilm.generation import SamplingSettings
@@ -52,9 +50,10 @@ def sample(
         prompt = sys.stdin.read()
     elif not prompt:
         prompt = start(tokenizer)
+    pieces = stream(model, tokenizer, prompt, tokens, settings, seed, _stops(stop), not no_cache)
     if prompt.strip():
         _show(prompt)
-    for piece in stream(model, tokenizer, prompt, tokens, settings, seed, _stops(stop), not no_cache):
+    for piece in pieces:
         _show(piece)
     _show("\n")
 

@@ -30,32 +30,28 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(help="Go on with the run in this folder; --steps may extend it.", metavar="FOLDER"),
+        typer.Option(
+            help="Go on with this run, or from one of its checkpoints; --steps may extend it.", metavar="FOLDER"
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run that is in --out.")] = False,
-    plot: Annotated[
-        bool, typer.Option("--plot/--no-plot", help="Draw the loss curves (needs matplotlib).")
-    ] = True,
+    plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the loss curves (needs matplotlib).")] = True,
     text_column: Annotated[
-        str | None, typer.Option(help="Column or field with the text [text].", metavar="NAME", **_Data)
+        str | None, typer.Option(help="Column or field with the text (text).", metavar="NAME", **_Data)
     ] = None,
     errors: Annotated[
         str | None,
-        typer.Option(help="Bytes that are not UTF-8: strict [default], replace or ignore.", metavar="HOW", **_Data),
+        typer.Option(help="Bytes that are not UTF-8: strict (the default), replace or ignore.", metavar="HOW", **_Data),
     ] = None,
-    clean: Annotated[
-        bool, typer.Option("--clean", help="Repair Unicode, drop control characters.", **_Data)
-    ] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Repair Unicode, drop control characters.", **_Data)] = False,
     lower: Annotated[bool, typer.Option("--lower", help="In lower case.", **_Data)] = False,
     tokenizer: Annotated[
-        str | None, typer.Option(help="char [default], byte or word.", metavar="KIND", **_Data)
+        str | None, typer.Option(help="char (the default), byte or word.", metavar="KIND", **_Data)
     ] = None,
     min_count: Annotated[
         int | None, typer.Option(min=1, help="Words that occur less often become <unk>.", metavar="N", **_Data)
     ] = None,
-    max_words: Annotated[
-        int | None, typer.Option(min=2, help="The most words to know.", metavar="N", **_Data)
-    ] = None,
+    max_words: Annotated[int | None, typer.Option(min=2, help="The most words to know.", metavar="N", **_Data)] = None,
     n_layer: Annotated[int | None, typer.Option(min=1, help="Layers.", metavar="N", **_Model)] = None,
     n_head: Annotated[int | None, typer.Option(min=1, help="Attention heads (gpt).", metavar="N", **_Model)] = None,
     n_embd: Annotated[
@@ -73,11 +69,10 @@ def train(
     dtype: Annotated[str | None, typer.Option(help="float32 or float64.", metavar="TYPE", **_Model)] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Updates of the weights.", metavar="N", **_Training)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows of a batch.", metavar="N", **_Training)] = None,
-    grad_accum: Annotated[
-        int | None, typer.Option(min=1, help="Batches to a step.", metavar="N", **_Training)
-    ] = None,
+    grad_accum: Annotated[int | None, typer.Option(min=1, help="Batches to a step.", metavar="N", **_Training)] = None,
     lr: Annotated[
-        float | None, typer.Option(min=0, help="Highest learning rate; a cosine ends it at a tenth.", metavar="X", **_Training)
+        float | None,
+        typer.Option(min=0, help="Highest learning rate; a cosine ends it at a tenth.", metavar="X", **_Training),
     ] = None,
     warmup: Annotated[
         int | None, typer.Option(min=0, help="Steps until the learning rate is there.", metavar="N", **_Training)
@@ -122,15 +117,15 @@ def train(
     }
     # Only now: --help should not wait for NumPy.
     from minilm.cli import run as runs
-    from minilm.cli.output import duration, facts, say, shown
+    from minilm.cli.output import facts, say, shown
 
     if resume is None:
-        run, step = _new(model, data, preset, out, overwrite, given), 0
+        run, step, checkpoint = _new(model, data, preset, out, overwrite, given), 0, None
     else:
-        run, step = _resumed(resume, model, data, preset, out, overwrite, given)
+        run, step, checkpoint = _resumed(resume, model, data, preset, out, overwrite, given)
     runs.describe(run, step)
     say()
-    output = runs.train(run, resume=step > 0)
+    output = runs.train(run, checkpoint)
     best, tokenizer = runs.load(run.folder)
     validation = runs.score(best, run.data.tokens["validation"], run.data.sizes["validation"])
     say()
@@ -165,15 +160,15 @@ def _new(
 
 
 def _resumed(
-    folder: Path,
+    path: Path,
     model: str | None,
     data: str | None,
     preset: str | None,
     out: Path | None,
     overwrite: bool,
     given: dict[str, Any],
-) -> tuple[Any, int]:
-    """The run in `folder` with the options that may change, and the step it goes on from."""
+) -> tuple[Any, int, Path]:
+    """The run in a folder with the options that may change, and the step and the checkpoint it goes on from."""
     import dataclasses
 
     from minilm.cli import presets
@@ -182,6 +177,8 @@ def _resumed(
     from minilm.training import find_checkpoint
     from minilm.training.checkpoint import read_state
 
+    checkpoint = find_checkpoint(path)
+    folder = checkpoint.parent
     settings = presets.load(folder / "run.json")
     fixed = {"model": model, "data": data, "preset": preset, **{k: v for k, v in given.items() if k not in CHANGEABLE}}
     changed = [
@@ -198,7 +195,6 @@ def _resumed(
             f"a run that is resumed keeps its settings, and {folder} has other ones: {', '.join(changed)}. "
             f"What may change: {', '.join(presets.option(name) for name in sorted(CHANGEABLE))}"
         )
-    checkpoint = find_checkpoint(folder)
     step = int(read_state(checkpoint)["step"])
     settings = dataclasses.replace(settings, **{k: v for k, v in given.items() if k in CHANGEABLE})
     if step >= settings.steps:
@@ -207,7 +203,7 @@ def _resumed(
         )
     run = runs.reopen(folder, settings)
     presets.save(settings, folder / "run.json")
-    return run, step
+    return run, step, checkpoint
 
 
 def _plot(run: Any) -> str:

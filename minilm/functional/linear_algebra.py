@@ -71,13 +71,13 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias {bias.shape} does not fit weight {weight.shape}: it must be ({weight.shape[0]},)")
-    rows = _rows(x)  # one product of two matrices is faster than a batch of them
+    rows, shape = _rows(x), x.shape  # one product of two matrices is faster than a batch of them
     y = rows @ weight.T
     if bias is not None:
         y += bias
 
     def dx(g: Array) -> Array:
-        return (_rows(g) @ weight).reshape(x.shape)
+        return (_rows(g) @ weight).reshape(shape)
 
     def dweight(g: Array) -> Array:
         return _rows(g).T @ rows

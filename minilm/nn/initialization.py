@@ -18,22 +18,27 @@ from minilm.random import current_generator
 
 
 def uniform_fan_in(shape: tuple[int, ...], fan_in: int) -> Parameter:
+    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)), float32."""
     bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
     return Parameter(current_generator().uniform(shape, -bound, bound))
 
 
 def normal(shape: tuple[int, ...], std: float) -> Parameter:
+    """N(0, std²), float32."""
     return Parameter(current_generator().normal(shape, 0.0, std))
 
 
 def xavier_uniform(shape: tuple[int, int]) -> Parameter:
+    """U(-a, a), a = sqrt(6 / (rows + columns)), float32."""
     bound = math.sqrt(6 / (shape[0] + shape[1]))
     return Parameter(current_generator().uniform(shape, -bound, bound))
 
 
 def zeros(shape: tuple[int, ...]) -> Parameter:
+    """All 0, float32."""
     return Parameter(asarray(np.zeros(shape, dtype="float32")))
 
 
 def ones(shape: tuple[int, ...]) -> Parameter:
+    """All 1, float32."""
     return Parameter(asarray(np.ones(shape, dtype="float32")))

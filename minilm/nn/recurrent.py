@@ -93,7 +93,8 @@ class _Recurrent(Module):
             if layer > 0 and not reverse:
                 x = F.dropout(x, self.dropout, self.training)
             start = tuple(zeros if state is None else state[k] for state in states)
-            output, *final = self.operation(x, *start, *self._parameters_of(suffix), **self.options, reverse=reverse)
+            parameters = self._parameters_of(suffix)
+            output, *final = self.operation(x, *start, *parameters, **self.options, reverse=reverse)
             outputs.append(output)
             finals.append(tuple(final))
             if len(outputs) == directions:

@@ -13,7 +13,6 @@ screen. What this file does not do: it draws nothing while training goes on.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minilm.errors import DataError, MinilmError
+from minilm.training import read_metrics
 
 Point: TypeAlias = tuple[int, float | None, float | None]
 """(step, training loss or None, validation loss or None), in nats per token."""
@@ -123,7 +123,11 @@ def smoothed(values: np.ndarray) -> np.ndarray:
 
 def _points(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
     """Training and validation points (n, 2) of (step, loss), finite and in the order of the steps."""
-    rows = _read_metrics(Path(curve)) if isinstance(curve, str | Path) else list(curve)
+    rows = (
+        [(m["step"], m.get("loss"), m.get("eval_loss")) for m in read_metrics(curve)]
+        if isinstance(curve, str | Path)
+        else list(curve)
+    )
     train = _finite((step, loss) for step, loss, _ in rows)
     validation = _finite((step, loss) for step, _, loss in rows)
     if not len(train) and not len(validation):
@@ -134,24 +138,6 @@ def _points(name: str, curve: Any) -> tuple[np.ndarray, np.ndarray]:
 def _finite(pairs: Iterable[tuple[int, float | None]]) -> np.ndarray:
     kept = sorted((step, loss) for step, loss in pairs if loss is not None and math.isfinite(loss))
     return np.array(kept, dtype=np.float64).reshape(-1, 2)
-
-
-def _read_metrics(path: Path) -> list[Point]:
-    """The points in a metrics.jsonl: lines with "step" and "loss" or "eval_loss"."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot read the metrics {path}: {error.strerror}") from error
-    points: list[Point] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            metrics = json.loads(line)
-            points.append((metrics["step"], metrics.get("loss"), metrics.get("eval_loss")))
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):  # a run that was killed while it wrote
-                break
-            raise DataError(f"{path}, line {number} is no JSON object with a step: {line[:60]!r}") from error
-    return points
 
 
 def _new_figure() -> Any:

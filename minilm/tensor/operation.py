@@ -42,7 +42,6 @@ class Operation:
         self.name = body.__name__.strip("_")
         self.body = body
         self.broadcasts = broadcasts
-        self.several = False  # set by the first call: an operation always returns one array, or always a tuple
         self.signature = inspect.signature(body)
         parameters = list(self.signature.parameters.values())
         arrays = [p for p in parameters if "Array" in str(p.annotation)]
@@ -88,8 +87,8 @@ class Operation:
         except (ValueError, TypeError, IndexError) as error:
             raise self._explained(error, arguments) from error
 
-        self.several = isinstance(y, tuple)
-        arrays = tuple(self._array(v, arguments) for v in (y if self.several else (y,)))
+        several = isinstance(y, tuple)
+        arrays = tuple(self._array(v, arguments) for v in (y if several else (y,)))
         outputs = tuple(Tensor.wrap(array) for array in arrays)
         for output in outputs:
             self._share_version(output, tensors)
@@ -99,11 +98,11 @@ class Operation:
                 # drop what will not be asked for, and the arrays that it holds
                 vjp = tuple([f if edge is not None else None for f, edge in zip(vjp, edges, strict=True)])
             versions = [(t._version, t._version.count) for t in (*tensors, *outputs)]
-            node = Node(self, edges, vjp, versions, inputs, arrays)
+            node = Node(self, edges, vjp, versions, inputs, arrays, several)
             for index, output in enumerate(outputs):
                 if output.data.dtype.kind == "f":
                     output.requires_grad, output._node, output._index = True, node, index
-        return outputs if self.several else outputs[0]
+        return outputs if several else outputs[0]
 
     def _agree(self, args: Sequence[Any], arguments: list[Any], positions: Iterable[int]) -> None:
         """Refuse arrays of two homes or of two floating dtypes; convert what adapts (in `arguments`)."""

@@ -34,7 +34,10 @@ _numbers = itertools.count()
 class Node:
     """One recorded operation: where the cotangents of its inputs go, and the vjp that computes them."""
 
-    __slots__ = ("number", "operation", "edges", "vjp", "versions", "inputs", "outputs", "retained", "__weakref__")
+    __slots__ = (
+        *("number", "operation", "edges", "vjp", "versions"),
+        *("inputs", "outputs", "several", "retained", "__weakref__"),
+    )
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Node:
         versions: Sequence[tuple[Version, int]],
         inputs: Sequence[Tensor | None],
         outputs: Sequence[Array],
+        several: bool,
     ) -> None:
         self.number = next(_numbers)
         self.operation = operation
@@ -53,6 +57,7 @@ class Node:
         self.inputs = [None if t is None else (t.data.shape, t.data.dtype) for t in inputs]
         # of each output, to make zeros for one that got no cotangent
         self.outputs = [(y.shape, y.dtype, xp(y)) for y in outputs]
+        self.several = several  # the output was a tuple, so the cotangent is one
         self.retained: dict[int, Any] | None = None
 
     def retain(self, tensor: Tensor) -> None:
@@ -175,7 +180,7 @@ def backpropagate(
             slot[0] if slot is not None else home.zeros(shape, dtype=dtype)
             for slot, (shape, dtype, home) in zip(slots, node.outputs, strict=True)
         )
-        results = list(_vjps(node, arrived if node.operation.several else arrived[0]))
+        results = list(_vjps(node, arrived if node.several else arrived[0]))
         shared: set[int] | None = None
         for i, (edge, gradient) in enumerate(zip(node.edges, results, strict=True)):
             if edge is None:

@@ -32,7 +32,7 @@ Step = Callable[..., Any]
 Recipe = Callable[..., "Step | None"]
 
 RECIPES: dict[str, tuple[int, Recipe]] = {}
-"""For each operation: how many tensors its recipe takes, and (generator, *tensors) -> a function of as many, or None."""
+"""By operation: how many tensors its recipe takes, and (generator, *tensors) -> a function of as many, or None."""
 
 LARGEST = 3.0  # of any value in a graph: derivatives stay of order one
 GAP = 0.01  # from a kink: a thousand steps of the finite difference
@@ -273,7 +273,8 @@ def _recurrent(operation: Any, generator: Generator, x: Any, state: Any, weight:
 
     def step(x: Any, state: Any, weight: Any) -> Any:
         states = [fit(state, 2, 2)] * (2 if gates == 4 else 1)
-        return operation(fit(x, 2, 2, 3), *states, fit(weight, gates * 2, 3), fit(weight, gates * 2, 2), reverse=reverse)
+        weights = fit(weight, gates * 2, 3), fit(weight, gates * 2, 2)
+        return operation(fit(x, 2, 2, 3), *states, *weights, reverse=reverse)
 
     return step
 
@@ -316,7 +317,7 @@ def random_graph(generator: Generator, n_operations: int) -> tuple[Callable[...,
             if step is None:
                 continue
             results = _as_list(step(*(values[i] for i in sources)))
-            if all(0 < y.size <= 60 and y.ndim < 5 and float(np.abs(to_numpy(y.data)).max()) < LARGEST for y in results):
+            if all(_is_small(y) for y in results):
                 steps.append((step, sources))
                 values.extend(results)
     last = len(values) - 1
@@ -335,6 +336,10 @@ def _draw_source(generator: Generator, n: int) -> int:
     """One of n values: half of the time one of the last three."""
     low = max(0, n - 3) if generator.random() < 0.5 else 0
     return int(generator.integers(low, n))
+
+
+def _is_small(y: Any) -> bool:
+    return 0 < y.size <= 60 and y.ndim < 5 and float(np.abs(to_numpy(y.data)).max()) < LARGEST
 
 
 def _as_list(output: Any) -> list[Any]:

@@ -25,7 +25,7 @@ from minilm.tensor import OPERATIONS, Tensor
 from minilm.testing.gradcheck import ATOL, EPS, RTOL, worst_error
 
 LAYOUTS = ("C", "F", "reversed", "strided")
-"""Where the elements lie in memory: rows first, columns first, back to front, and every second one of a larger array."""
+"""Where the elements lie in memory: rows first, columns first, back to front, every second one of a larger array."""
 
 
 def with_layout(array: np.ndarray, layout: str) -> np.ndarray:
@@ -35,11 +35,12 @@ def with_layout(array: np.ndarray, layout: str) -> np.ndarray:
     if layout == "F":
         return np.asfortranarray(array).reshape(array.shape)
     if layout == "reversed":
-        backwards = (*(slice(None, None, -1),) * array.ndim, ...)
+        backwards: Any = (*(slice(None, None, -1),) * array.ndim, ...)
         return array[backwards].copy(order="C")[backwards]
     if layout == "strided":
         large = np.full([2 * n + 1 for n in array.shape], 7, dtype=array.dtype)
-        view = large[(*(slice(1, None, 2),) * array.ndim, ...)]  # `...`: a view, also with no axes
+        between: Any = (*(slice(1, None, 2),) * array.ndim, ...)  # `...`: a view, also with no axes
+        view = large[between]
         view[...] = array
         return view
     raise ValueError(f"layout is one of {', '.join(LAYOUTS)}, got {layout!r}")

@@ -79,7 +79,12 @@ add_sample("where", "all three broadcast", Ops.where, MASK[:, :1], leaf(3), leaf
 add_sample("where", "the condition adds an axis", Ops.where, MASK, leaf(3), leaf())
 add_sample("where", "a number", lambda c, a: Ops.where(c, a, 0.0), MASK, leaf(2, 3))
 add_sample("where", "a number first", lambda c, b: Ops.where(c, 0.0, b), MASK, leaf(2, 3))
-add_sample("where", "driven by a comparison", lambda a, b: Ops.where(a > b, a, b), leaf(4, kind="apart"), leaf(4, kind="apart too"))
+add_sample(
+    "where",
+    "driven by a comparison",
+    lambda a, b: Ops.where(a > b, a, b),
+    *(leaf(4, kind="apart"), leaf(4, kind="apart too")),
+)
 
 # ----- reductions
 

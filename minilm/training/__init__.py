@@ -1,5 +1,5 @@
 """Training: arguments (the settings), trainer (the loop), checkpoint (what is on disk), callbacks (what watches),
-diagnosis (where a NaN came from). Read them in this order.
+diagnosis (where a NaN came from), process (signals, memory). Read them in this order.
 """
 
 from minilm.training.arguments import TrainingArguments

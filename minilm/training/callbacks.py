@@ -6,10 +6,11 @@ Callback has a method for each moment at which the trainer calls; all of them do
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from minilm.errors import DataError
 from minilm.text import atomic_write
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ class MetricsLog(Callback):
     def on_train_begin(self, trainer: Trainer) -> None:
         """Drop what a resumed run will write again: lines after the step it starts from."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(m) for m in read_metrics(self.path) if m["step"] <= trainer.state.step]
+        resumed = trainer.state.step > 0 and self.path.is_file()
+        kept = [m for m in read_metrics(self.path) if m["step"] <= trainer.state.step] if resumed else []
         with atomic_write(self.path) as file:
-            file.write("".join(line + "\n" for line in lines if trainer.state.step).encode())
+            file.write("".join(json.dumps(m) + "\n" for m in kept).encode())
 
     def _append(self, metrics: dict[str, Any]) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
@@ -62,14 +64,28 @@ class MetricsLog(Callback):
         self._append(metrics)
 
 
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a metrics.jsonl; a last line that a crash cut short is left out."""
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError:
-                return
+def read_metrics(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; a last line that a crash cut short is left out.
+
+    Raises:
+        DataError: if the file cannot be read, or holds anything else.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the metrics {os.fspath(path)}: {error}") from error
+    metrics: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            entry["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):  # of a run that was killed while it wrote
+                break
+            what = f"line {number} is no JSON object with a step: {line[:60]!r}"
+            raise DataError(f"{os.fspath(path)}, {what}") from error
+        metrics.append(entry)
+    return metrics
 
 
 class ProgressBar(Callback):

@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -43,6 +41,7 @@ from minilm.training.checkpoint import (
     save_checkpoint,
 )
 from minilm.training.diagnosis import first_nonfinite
+from minilm.training.process import StopSignals, peak_memory
 
 
 @dataclass
@@ -113,7 +112,7 @@ class Trainer:
         self.state = TrainerState()
         log = MetricsLog(self.output_dir / "metrics.jsonl")
         self.callbacks: list[Callback] = [log, *([ProgressBar()] if args.progress else []), *callbacks]
-        self._stop_signal: int | None = None
+        self._stopping = StopSignals()
         self._saved_step: int | None = None
 
     # --- what args mean
@@ -170,7 +169,7 @@ class Trainer:
             self.resume(find_checkpoint(where))
         else:
             self._claim_output_dir()
-        with self._signals(), using_generator(self.generator):
+        with self._stopping, using_generator(self.generator):
             self._tell("on_train_begin")
             try:
                 return self._loop()
@@ -224,10 +223,10 @@ class Trainer:
             if self._due(args.eval_strategy, args.eval_steps or 1, ends_epoch, last):
                 stop = self._evaluate_and_compare()
             due = self._due(args.save_strategy, args.save_steps, ends_epoch, last)
-            if args.save_strategy != "no" and (due or stop or self._stop_signal is not None):
+            if args.save_strategy != "no" and (due or stop or self._stopping.caught):
                 self.save()
             seconds_aside += time.perf_counter() - paused
-            if self._stop_signal is not None:
+            if self._stopping.caught:
                 raise Interrupted(self._interrupted_message())
             if stop:
                 break
@@ -313,6 +312,9 @@ class Trainer:
                 f"metric_for_best_model={args.metric_for_best_model!r} is not among {', '.join(metrics)}"
             )
         value = metrics[args.metric_for_best_model]
+        if not math.isfinite(value):
+            batch = next(iter(self.eval_batches or ()))
+            raise self._not_finite(f"{args.metric_for_best_model} is {value}", batch, self.generator.state_dict())
         better = state.best_metric is None or (
             value > state.best_metric if args.greater_is_better else value < state.best_metric
         )
@@ -398,38 +400,12 @@ class Trainer:
         for callback in self.callbacks:
             getattr(callback, event)(self, *details)
 
-    def _signals(self) -> _StopSignals:
-        return _StopSignals(self)
-
     def _interrupted_message(self) -> str:
         step = f"interrupted at step {self.state.step} of {self.total_steps}"
         if self.args.save_strategy == "no":
             return f"{step}; nothing was saved, since save_strategy is 'no'"
         folder = self.output_dir / f"checkpoint-{self.state.step}"
         return f"{step}; saved {folder}. Resume with: --resume {self.output_dir}"
-
-
-class _StopSignals:
-    """Ctrl-C and SIGTERM let the step finish; a second one stops at once. Only the main thread can catch them."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-        self.previous: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        self.trainer._stop_signal = None
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self._caught)
-
-    def _caught(self, number: int, frame: Any) -> None:
-        if self.trainer._stop_signal is not None:
-            raise KeyboardInterrupt
-        self.trainer._stop_signal = number
-
-    def __exit__(self, *_: Any) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
 
 
 class _InOrder(BatchSource):
@@ -445,15 +421,3 @@ class _InOrder(BatchSource):
         for begin in range(start * self.batch_size, len(self.dataset), self.batch_size):
             end = min(begin + self.batch_size, len(self.dataset))
             yield self.collate([self.dataset[i] for i in range(begin, end)])
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held so far, in bytes (0 where the system does not tell)."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minilm.functional as F
-from minilm import Tensor, no_grad
+from minilm import Tensor, is_grad_enabled, no_grad
 from minilm.random import Generator, current_generator, using_generator
 from tests.functional import twins
 
@@ -148,6 +148,20 @@ def test_a_computed_tensor_among_the_parameters_is_an_error():
     computed = w * 2
     with pytest.raises(ValueError, match=r"checkpoint: .*pass it as an input"):
         F.checkpoint(lambda x: x * computed, x, parameters=[computed])
+
+
+def test_the_forward_does_not_record_and_backward_computes_once_more():
+    x, w = leaves("float64", (3, 4), (4, 4))
+    recording = []
+
+    def step(x):
+        recording.append(is_grad_enabled())
+        return x @ w
+
+    y = F.checkpoint(step, x, parameters=[w]).sum()
+    assert recording == [False]
+    y.backward()
+    assert recording == [False, True]
 
 
 def test_under_no_grad_nothing_is_recorded():

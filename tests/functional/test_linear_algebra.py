@@ -16,7 +16,12 @@ close = dict(rtol=1e-12, atol=1e-12, strict=True)
 
 
 @moderate
-@given(shapes=hnp.mutually_broadcastable_shapes(signature="(n?,k),(k,m?)->(n?,m?)", max_dims=2, min_side=0, max_side=3), data=st.data())
+@given(
+    shapes=hnp.mutually_broadcastable_shapes(
+        signature="(n?,k),(k,m?)->(n?,m?)", max_dims=2, min_side=0, max_side=3
+    ),
+    data=st.data(),
+)
 def test_matmul_gives_what_numpy_gives_with_the_right_gradient(shapes, data):
     a, b = (data.draw(arrays(shape, -2, 2)) for shape in shapes.input_shapes)
     leaves = [Tensor.wrap(a), Tensor.wrap(b)]

@@ -89,6 +89,13 @@ def test_the_model_is_shown_each_token_once_until_its_context_is_full_then_the_l
     ]
 
 
+def test_without_a_cache_the_model_is_shown_everything_each_time():
+    model = Table(UNIFORM, context_length=4)
+    new = generate(model, [5, 6], 4, seed=0, use_cache=False).tolist()
+    ids = [5, 6, *new]
+    assert model.shown == [("whole", ids[:2]), ("whole", ids[:3]), ("whole", ids[:4]), ("whole", ids[1:5])]
+
+
 def test_of_a_longer_prompt_the_last_tokens_count():
     model = real_model("gpt")
     prompt = Generator(3).integers(0, V, 5 * CONTEXT)

@@ -154,6 +154,12 @@ def test_a_seed_gives_one_text_with_and_without_a_cache(kind):
     assert texts[0] != generate_text(model, CHARACTERS, "abc", 30, settings, Generator(4))
 
 
+def test_streaming_without_a_cache_shows_the_model_everything():
+    model = Script(CHARACTERS.encode("de"), CHARACTERS.vocab_size)
+    assert generate_text(model, CHARACTERS, "a", 2, GREEDY, use_cache=False) == "de"
+    assert model.shown == [("whole", [0]), ("whole", [0, 3])]
+
+
 def test_stopping_leaves_the_model_in_training():
     model = real_model("gpt").train()
     text = generate_text(model, CHARACTERS, "abc", 200, generator=Generator(1), stop="a")

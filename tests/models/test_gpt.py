@@ -97,6 +97,44 @@ def test_a_seed_makes_the_same_model():
     assert not np.array_equal(first["token_embedding.weight"], other["token_embedding.weight"])
 
 
+# the architecture
+
+
+def layer_norm(x, weight, bias):
+    mean, variance = x.mean(axis=-1, keepdims=True), x.var(axis=-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + 1e-5) * weight + bias
+
+
+def gpt_2(ids, p, layers, heads):
+    """GPT-2's logits (T, V) for ids (T,), after the published code, one head and one row of scores at a time."""
+    T, C = len(ids), p["token_embedding.weight"].shape[1]
+    D = C // heads
+    x = p["token_embedding.weight"][ids] + p["positions.weight"][:T]
+    for layer in range(layers):
+        q = {name.removeprefix(f"blocks.{layer}."): array for name, array in p.items()}
+        y = layer_norm(x, q["norm_1.weight"], q["norm_1.bias"])
+        qkv = y @ q["attention.qkv_proj.weight"].T + q["attention.qkv_proj.bias"]
+        attended = np.zeros((T, C))
+        for h in range(heads):
+            query, key, value = (qkv[:, part * C + h * D : part * C + (h + 1) * D] for part in range(3))
+            for t in range(T):
+                weights = np.exp(key[: t + 1] @ query[t] / np.sqrt(D))
+                attended[t, h * D : (h + 1) * D] = weights @ value[: t + 1] / weights.sum()
+        x = x + attended @ q["attention.out_proj.weight"].T + q["attention.out_proj.bias"]
+        y = layer_norm(x, q["norm_2.weight"], q["norm_2.bias"])
+        y = y @ q["feed_forward.up_proj.weight"].T + q["feed_forward.up_proj.bias"]
+        y = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
+        x = x + y @ q["feed_forward.down_proj.weight"].T + q["feed_forward.down_proj.bias"]
+    return layer_norm(x, p["final_norm.weight"], p["final_norm.bias"]) @ p["token_embedding.weight"].T
+
+
+def test_the_logits_are_those_of_gpt_2s_equations():
+    model = lively(tiny(n_layer=3, n_head=4).astype("float64"))
+    for ids in ids_of(3, 6):
+        expected = gpt_2(ids, model.state_dict(), layers=3, heads=4)
+        np.testing.assert_allclose(logits_of(model, ids[None])[0], expected, rtol=1e-10, atol=1e-12)
+
+
 # what a position can see
 
 
@@ -170,6 +208,14 @@ def test_dropout_acts_in_training_only():
     plain = tiny()
     plain.load_state_dict(model.state_dict())
     np.testing.assert_array_equal(logits_of(model.eval(), ids), logits_of(plain, ids))
+
+
+def test_dropout_acts_on_the_embedding_the_attention_weights_and_both_additions():
+    B, T, C, H, layers = 2, 6, 8, 2, 3
+    model = tiny(dropout=0.3, n_layer=layers)
+    with using_generator(Generator(0)) as generator:
+        model(ids_of(B, T))
+    assert generator.offset == B * T * C + layers * (B * H * T * T + 2 * B * T * C)  # elements that had a chance
 
 
 # gradients

@@ -121,6 +121,15 @@ def test_dropout_acts_in_training_only():
     np.testing.assert_array_equal(model.eval()(ids).numpy(), plain(ids).numpy())
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_dropout_acts_on_the_embedding_between_layers_and_before_the_head(cell):
+    B, T, C, H, layers = 2, 6, 4, 5, 3
+    model = tiny(cell, dropout=0.3, n_layer=layers)
+    with using_generator(Generator(0)) as generator:
+        model(ids_of(B, T))
+    assert generator.offset == B * T * (C + (layers - 1) * H + H)  # elements that had a chance
+
+
 # the state that training carries from batch to batch
 
 

@@ -216,6 +216,22 @@ def test_one_layer_alone_drops_nothing(name):
     assert_close(flat(made(name, C, H, dropout=0.9)(x)), flat(made(name, C, H)(x)))
 
 
+@every_layer
+def test_both_directions_read_the_same_dropped_input(name):
+    layer = made(name, C, H, num_layers=2, bidirectional=True, dropout=0.5)
+    operation, x = LAYERS[name][1], normal(2, 5, C)
+    zeros = [np.zeros((2, H))] * LAYERS[name][3]
+
+    def both(y, k):
+        suffixes = (f"l{k}", f"l{k}_reverse")
+        outputs = [operation(y, *zeros, *parameters_of(layer, s), reverse=s != f"l{k}")[0] for s in suffixes]
+        return F.concatenate(outputs, axis=-1)
+
+    with using_generator(Generator(9)):
+        computed = layer(x)[0]
+    assert_close([computed], [both(F.dropout(both(x, 0), 0.5, True, generator=Generator(9)), 1)])
+
+
 def test_each_forward_draws_a_new_mask_from_the_current_generator():
     layer, x = made("LSTM", C, H, num_layers=2, dropout=0.5), normal(2, 5, C)
 

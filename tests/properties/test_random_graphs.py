@@ -66,7 +66,8 @@ def test_the_graphs_hold_every_operation_and_every_shape_of_graph():
         shared += len(targets) - len(set(targets))
         reused_leaves += max((sum(t == id(leaf) for t, _ in targets) for leaf in leaves), default=0) > 1
         unused_outputs += any(
-            node.operation.several and len({k for t, k in targets if t == id(node)}) < len(node.outputs) for node in nodes
+            node.several and len({k for t, k in targets if t == id(node)}) < len(node.outputs)
+            for node in nodes
         )
         dead += len(nodes) < 40
     assert sorted(set(OPERATIONS) - seen) == []

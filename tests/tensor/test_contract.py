@@ -713,3 +713,13 @@ def test_the_representation_shows_the_origin():
     x = leaf([1.0, 2.0], "float32")
     assert repr(x) == "Tensor([1., 2.], shape=(2,), float32, requires_grad=True)"
     assert "made by multiply" in repr(x * 2.0)
+
+
+def test_an_operation_may_return_one_array_here_and_several_there():
+    """Each node remembers what its own call returned: activation checkpointing wraps functions of both kinds."""
+    x = leaf([1.0, 2.0])
+    one = functional.checkpoint(lambda x: x * 2.0, x)
+    first, _second = functional.checkpoint(lambda x: (x * 3.0, x * 5.0), x)
+    another = functional.checkpoint(lambda x: x * 7.0, x)
+    (one + first + another).sum().backward()
+    assert x.grad.tolist() == [12.0, 12.0]

@@ -140,7 +140,8 @@ def test_old_checkpoints_go_but_the_best_and_the_last_stay(tmp_path: Path) -> No
     trainer.train()
     assert [p.name for p in list_checkpoints(tmp_path)] == ["checkpoint-11", "checkpoint-12"]
 
-    trainer = small_trainer(tmp_path, steps=8, save_steps=1, eval_steps=2, save_total_limit=2, overwrite_output_dir=True)
+    settings = {"save_steps": 1, "eval_steps": 2, "save_total_limit": 2, "overwrite_output_dir": True}
+    trainer = small_trainer(tmp_path, steps=8, **settings)
     losses = iter([{"eval_loss": v} for v in (3.0, 1.0, 2.0, 2.5)])
     trainer.evaluate = lambda: next(losses)  # the best is at step 4
     trainer.train()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from minilm import Tensor, nn
+from minilm.backend import Array
 from minilm.errors import TrainingError
 from minilm.tensor import elementwise, no_grad
 from minilm.training import find_checkpoint, load_model
@@ -55,7 +56,7 @@ def test_a_loss_that_grows_beyond_all_bounds_stops(tmp_path: Path) -> None:
 
 def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
     @elementwise
-    def sting(x: "Array") -> Any:  # noqa: F821 - the annotation marks the parameter
+    def sting(x: Array) -> Any:
         return x, lambda g: g * float("inf")
 
     class Stung(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from minilm import Generator
 from minilm.errors import CheckpointError, ConfigurationError
 from minilm.text import CharTokenizer
 from minilm.training import find_checkpoint, list_checkpoints, load_model, read_metrics
@@ -87,7 +87,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path, ki
         assert process.returncode == 0, said
     straight, _ = load_model(tmp_path / "straight", best=False)
 
-    chance, kills = random.Random(5), 0
+    chance, kills = Generator(5), 0
     out = tmp_path / "killed"
     while True:
         with started(out, kind, steps, *(["--resume"] if list_checkpoints(out) else [])) as process:
@@ -96,7 +96,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(tmp_path: Path, ki
             while process.poll() is None and list_checkpoints(out) == before:
                 time.sleep(0.005)
             if kills < 5 and process.poll() is None:
-                time.sleep(chance.uniform(0, 0.15))
+                time.sleep(0.15 * chance.random())
                 process.kill()
             said = finish(process)
         if process.returncode == -signal.SIGKILL:
