@@ -16,10 +16,9 @@ from collections.abc import Callable
 import numpy as np
 
 import minilm
+from harness import machine, save
 from minilm import Tensor
 from minilm.models import GPT, GPTConfig
-
-from harness import machine, save
 
 
 def median_seconds(run: Callable[[], None], repeats: int) -> float:

@@ -67,8 +67,8 @@ def _text(
     folder = find_checkpoint(run).parent / "data"
     try:
         own = open_data(folder)
-    except DataError as error:
-        raise DataError(f"the run's own data are not there ({error}): name a text with --data") from error
+    except (DataError, TokenizerError) as error:
+        raise DataError(f"the run's own data cannot be used ({error}): name a text with --data") from error
     if own.tokenizer != tokenizer:
         raise TokenizerError(
             f"the data in {folder} were made with another tokenizer ({own.tokenizer!r}) than the checkpoint "

@@ -18,14 +18,14 @@ What this file does not do: it knows no model, only `model.loss(batch)`; BLEU an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from minilm.backend import asarray, is_array
 from minilm.errors import DataError
-from minilm.tensor import Tensor, no_grad, unwrap
+from minilm.nn import evaluating
+from minilm.tensor import Tensor, unwrap
 
 IGNORED = -100
 """The label of a position that is not scored: padding, or a prompt."""
@@ -126,7 +126,7 @@ def evaluate_language_model(
     """
     sums: list[float] = []
     tokens = 0
-    with no_grad(), evaluation_mode(model):
+    with evaluating(model.modules() if hasattr(model, "modules") else ()):  # an n-gram model has none
         for batch in batches:
             count = count_labels(batch)
             if count:
@@ -150,21 +150,3 @@ def count_labels(batch: Mapping[str, Any]) -> int:
 def _sum(numbers: list[float]) -> float:
     # fsum raises where infinities of both signs meet; a loss that is not finite is to be told instead
     return math.fsum(numbers) if all(map(math.isfinite, numbers)) else sum(numbers)
-
-
-@contextmanager
-def evaluation_mode(model: Any) -> Iterator[None]:
-    """`model.eval()` for a block; then every module in it gets back the mode it had (a frozen part may
-    differ).
-
-    Models without modules, such as n-grams, have no mode.
-    """
-    modules = list(model.modules()) if hasattr(model, "modules") else []
-    modes = [module.training for module in modules]
-    for module in modules:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, mode in zip(modules, modes, strict=True):
-            module.training = mode

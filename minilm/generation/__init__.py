@@ -7,7 +7,7 @@
 The shortest use: generate_text(model, tokenizer, "ROMEO:", 200), or generate(model, ids, 200) for ids.
 """
 
-from minilm.generation.generate import LanguageModel, NextToken, evaluating, generate, generate_tokens
+from minilm.generation.generate import LanguageModel, NextToken, generate, generate_tokens
 from minilm.generation.sampling import (
     SamplingSettings,
     apply_repetition_penalty,
@@ -20,6 +20,6 @@ from minilm.generation.streaming import generate_text, stream_text, until_stop
 
 __all__ = [
     *("LanguageModel", "NextToken", "SamplingSettings", "apply_repetition_penalty", "apply_temperature"),
-    *("evaluating", "generate", "generate_text", "generate_tokens", "sample", "stream_text", "top_k_filter"),
+    *("generate", "generate_text", "generate_tokens", "sample", "stream_text", "top_k_filter"),
     *("top_p_filter", "until_stop"),
 ]

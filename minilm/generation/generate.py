@@ -15,8 +15,7 @@ One sequence at a time; text is the matter of `streaming`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,9 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 from minilm.backend import to_numpy
 from minilm.errors import ConfigurationError, DataError
 from minilm.generation.sampling import SamplingSettings
-from minilm.nn import Module
+from minilm.nn import Module, evaluating
 from minilm.random import Generator, current_generator
-from minilm.tensor import Tensor, no_grad
+from minilm.tensor import Tensor
 from minilm.text import check_token_ids
 
 
@@ -50,20 +49,6 @@ class LanguageModel(Protocol):
 
     def decode(self, ids: Any, state: Any = None) -> tuple[Tensor, Any]:
         """The same for ids that follow those in `state` (None at the start), and the state after them."""
-
-
-@contextmanager
-def evaluating(modules: Iterable[Module]) -> Iterator[None]:
-    """Within the block nothing is recorded and all `modules` evaluate; after it each is in its mode again."""
-    training = [module for module in modules if module.training]
-    for module in training:
-        module.training = False
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 class NextToken:

@@ -95,8 +95,13 @@ class LSTMLM(nn.Module):
 
     def _carry(self, continues: Any) -> State | None:
         """The carried state, with zeros in the rows that start afresh; None if no row continues."""
-        if self._carried is None or not np.any(continues):
+        if not np.any(continues):
             return None
+        if self._carried is None:
+            raise ValueError(
+                "the rows of the batch continue, but there is nothing to go on from: begin with the first batch of an "
+                "epoch, or give back what get_extra_state gave (Trainer.resume does)"
+            )
         if self._carried[0].shape[1] != len(continues):
             raise ValueError(
                 f"the batch continues {len(continues)} rows, but the last one had "

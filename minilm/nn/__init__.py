@@ -12,7 +12,7 @@ from minilm.nn.containers import ModuleList, Sequential
 from minilm.nn.dropout import Dropout
 from minilm.nn.embedding import Embedding
 from minilm.nn.linear import Linear
-from minilm.nn.module import Module, Parameter
+from minilm.nn.module import Module, Parameter, evaluating
 from minilm.nn.normalization import LayerNorm, RMSNorm
 from minilm.nn.positions import ALiBi, LearnedPositions, RotaryPositions, SinusoidalPositions
 from minilm.nn.recurrent import GRU, LSTM, RNN
@@ -21,5 +21,5 @@ __all__ = [
     *("ALiBi", "CrossAttention", "Dropout", "Embedding", "FeedForward", "GRU", "KVCache", "LSTM", "LayerNorm"),
     *("LearnedPositions", "RNN"),
     *("Linear", "Module", "ModuleList", "Parameter", "RMSNorm", "RotaryPositions", "SelfAttention", "Sequential"),
-    *("SinusoidalPositions", "TransformerBlock", "checkpoint", "merge_heads", "split_heads"),
+    *("SinusoidalPositions", "TransformerBlock", "checkpoint", "evaluating", "merge_heads", "split_heads"),
 ]

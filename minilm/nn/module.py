@@ -7,7 +7,8 @@ and gradients hooks; `register_forward_hook` is there to look at what layers put
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
@@ -225,6 +226,23 @@ class Module:
         for name, module in self._modules.items():
             lines += [f"  {name}: {line}" if i == 0 else f"  {line}" for i, line in enumerate(repr(module).split("\n"))]
         return "\n".join(lines)
+
+
+@contextmanager
+def evaluating(modules: Iterable[Module]) -> Iterator[None]:
+    """Within the block nothing is recorded and all of `modules` (`model.modules()`) are in evaluation mode.
+
+    After it each is in the mode that it had, which may differ from module to module (a frozen part).
+    """
+    training = [module for module in modules if module.training]
+    for module in training:
+        module.training = False
+    try:
+        with no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _listed(names: list[str], most: int = 5) -> str:

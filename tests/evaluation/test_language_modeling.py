@@ -15,7 +15,6 @@ from minilm.evaluation import (
     evaluate_language_model,
     perplexity,
 )
-from minilm.evaluation.language_modeling import evaluation_mode
 from minilm.functional.reductions import mean
 from minilm.nn import Module
 from minilm.tensor import Tensor, is_grad_enabled
@@ -98,17 +97,6 @@ def test_the_model_is_in_evaluation_mode_and_nothing_is_recorded():
     evaluate_language_model(model, [{"labels": np.zeros(2, int)}])
     assert model.seen == [(False, False)]
     assert model.training and is_grad_enabled()
-
-
-def test_each_module_gets_its_own_mode_back_even_after_an_error():
-    model, frozen = TableModel([1.0]), TableModel([1.0])
-    model.part = frozen
-    frozen.eval()
-    with pytest.raises(RuntimeError, match="stop"):
-        with evaluation_mode(model):
-            assert not model.training
-            raise RuntimeError("stop")
-    assert model.training and not frozen.training
 
 
 def test_a_real_tensor_loss_serves():

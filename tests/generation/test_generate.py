@@ -7,7 +7,7 @@ import pytest
 
 from minilm import is_grad_enabled, no_grad
 from minilm.errors import ConfigurationError, DataError, TokenizerError, TrainingError
-from minilm.generation import NextToken, SamplingSettings, evaluating, generate, generate_tokens, sample
+from minilm.generation import NextToken, SamplingSettings, generate, generate_tokens, sample
 from minilm.random import Generator, current_generator, using_generator
 from tests.generation.small_models import CONTEXT, Table, V, real_model
 
@@ -170,14 +170,6 @@ def test_a_reader_that_stops_early_leaves_the_model_as_it_was():
     tokens.close()
     assert [module.training for module in model.modules()] == modes and is_grad_enabled()
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_a_model_that_fails_keeps_its_mode():
-    model = Table(UNIFORM).train()
-    with pytest.raises(KeyboardInterrupt), evaluating(model.modules()):
-        assert not model.training and not is_grad_enabled()
-        raise KeyboardInterrupt
-    assert model.training and is_grad_enabled()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from minilm import Tensor, nn
+from minilm import Tensor, is_grad_enabled, nn
 
 
 class Block(nn.Module):
@@ -299,3 +299,12 @@ def test_a_property_of_a_subclass_stays_a_property():
 
     with pytest.raises(AttributeError):
         Measured().width = 4
+
+
+def test_evaluating_gives_each_module_its_own_mode_back_even_after_an_error():
+    model = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5))
+    model[1].eval()
+    with pytest.raises(KeyboardInterrupt), nn.evaluating(model.modules()):
+        assert not any(module.training for module in model.modules()) and not is_grad_enabled()
+        raise KeyboardInterrupt
+    assert [module.training for module in model.modules()] == [True, True, False] and is_grad_enabled()

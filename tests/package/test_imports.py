@@ -11,7 +11,8 @@ from tests.package.source import ROOT, library_files, module_name
 
 ENGINE = ("errors", "backend", "random", "tensor", "functional", "testing", "nn", "optim")
 OPTIONAL = {"torch", "cupy", "triton", "matplotlib"}
-FLOORS = sorted({".".join(module_name(path).split(".")[:2]) for path in library_files()} - {"minilm", "minilm.__main__"})
+NAMES = {".".join(module_name(path).split(".")[:2]) for path in library_files()}
+FLOORS = sorted(NAMES - {"minilm", "minilm.__main__"})
 # At the top of a process the interpreter itself has some modules loaded; editable installs add their finder.
 PROBE = """
 import json, sys
