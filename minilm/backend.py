@@ -29,6 +29,8 @@ from minilm.errors import BackendError
 
 Array: TypeAlias = Annotated[Any, "Array"]
 """An array of whichever module; in an operation's signature it marks what is differentiated."""
+MaskArray: TypeAlias = Annotated[Any, "MaskArray"]
+"""The same for an array whose dtype says what it means (booleans or numbers): it is never converted."""
 
 # ----- where arrays live
 

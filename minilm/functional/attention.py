@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.backend import Array, xp
+from minilm.backend import Array, MaskArray, xp
 from minilm.functional.dropout import check_probability, dropout_factors
 from minilm.functional.softmax import softmax_array
 from minilm.random import Generator
@@ -64,7 +64,7 @@ def scaled_dot_product_attention(
     query: Array,
     key: Array,
     value: Array,
-    attn_mask: Array = None,
+    attn_mask: MaskArray = None,
     dropout_p: float = 0.0,
     is_causal: bool | str = False,
     scale: float | None = None,

@@ -110,6 +110,8 @@ class TransformerBlock(Module):
         memory_keys_and_values: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """x (B, T, C) -> (B, T, C); see SelfAttention and CrossAttention for the other arguments."""
+        if "cross_attention" not in self._modules and (memory is not None or memory_keys_and_values is not None):
+            raise ValueError("this block has no cross-attention to read a memory: make it with cross_attention=True")
         x = self._residual(x, self.norm_1, lambda y: self.dropout(self.attention(y, attn_mask, is_causal, cache)))
         if "cross_attention" in self._modules:
             x = self._residual(

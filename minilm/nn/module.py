@@ -155,7 +155,7 @@ class Module:
             parameter.grad = None
 
     def astype(self, dtype: Any) -> Self:
-        """Convert all floating parameters and buffers to a dtype, in place of the old ones."""
+        """Convert all floating parameters and buffers to a dtype, in place of the old ones; gradients are dropped."""
         for module in self.modules():
             for parameter in module._parameters.values():
                 converted = Parameter(parameter.data.astype(dtype))

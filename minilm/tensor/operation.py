@@ -25,7 +25,7 @@ _NUMBERS = (float, int, bool)
 class Operation:
     """A function on arrays that returns (output, vjp), lifted to Tensors and recorded on the tape.
 
-    The *array parameters* are those annotated with `Array` (also `Array | None`, `*xs: Array`): they take part in
+    The *array parameters* are those annotated with `Array` (also `MaskArray`, `*xs: Array`): they take part in
     differentiation when they arrive as Tensors that require a gradient. A Tensor that arrives elsewhere counts as
     a constant. The vjp is
 
@@ -48,6 +48,7 @@ class Operation:
         self.variadic = bool(arrays) and arrays[0].kind is inspect.Parameter.VAR_POSITIONAL
         self.positions = tuple(parameters.index(p) for p in arrays)
         self.array_names = tuple(p.name for p in arrays)
+        self.masks = tuple(parameters.index(p) for p in arrays if "MaskArray" in str(p.annotation))
         if not arrays:
             raise TypeError(f"operation {self.name} has no parameter annotated with Array")
         if self.name in OPERATIONS:
@@ -123,7 +124,8 @@ class Operation:
             xp(*arrays)
         # a plain array of no axes is a scalar: it adapts, as Python's numbers do
         firm = {arguments[i].dtype for i in at if isinstance(args[i], Tensor) or getattr(args[i], "ndim", 0) > 0}
-        _agree_on_dtype(arguments, at, {dtype for dtype in firm if dtype.kind == "f"}, masks=not self.broadcasts)
+        adapting = [i for i in at if i not in self.masks]
+        _agree_on_dtype(arguments, adapting, {dtype for dtype in firm if dtype.kind == "f"})
 
     @staticmethod
     def _array(value: Any, arguments: list[Any]) -> Array:
@@ -161,11 +163,8 @@ def _tensors(args: Iterable[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _agree_on_dtype(arguments: list[Any], at: Sequence[int], dtypes: set[np.dtype], masks: bool) -> None:
-    """One floating dtype for all operands: scalars and integers adapt to it; two different ones are refused.
-
-    With `masks` booleans stay what they are: only in arithmetic do they stand for numbers.
-    """
+def _agree_on_dtype(arguments: list[Any], at: Sequence[int], dtypes: set[np.dtype]) -> None:
+    """One floating dtype for all operands: scalars and integers adapt to it; two different ones are refused."""
     if len(dtypes) > 1:
         narrow, *_, wide = sorted(dtypes, key=lambda dtype: dtype.itemsize)
         raise TypeError(f"{narrow} and {wide} do not mix by themselves: convert one side, with .astype('{narrow}')")
@@ -174,8 +173,6 @@ def _agree_on_dtype(arguments: list[Any], at: Sequence[int], dtypes: set[np.dtyp
     (dtype,) = dtypes
     for i in at:
         value = arguments[i]
-        if masks and getattr(value, "dtype", dtype).kind == "b":
-            continue
         if isinstance(value, np.generic):
             arguments[i] = dtype.type(value)
         elif isinstance(value, list | tuple):

@@ -199,11 +199,11 @@ def backpropagate(
                     f"for input {i} of {shape} {dtype}"
                 )
             if not ours and gradient.base is None:
-                if shared is None:  # with the owners of views: another input may get a view of this gradient
+                if shared is None:  # what somebody else holds, and the owners of the views among the results
                     views = (d for d in results if d is not None and is_array(d) and d.base is not None)
                     shared = {id(owner(array)) for array in (*arrived, *_held(node.vjp), *views)}
-                ours = id(gradient) not in shared
-                shared.add(id(gradient))  # the next input may get the same array
+                # two inputs may also get the very same array
+                ours = id(gradient) not in shared and sum(gradient is d for d in results) <= 1
             send(*edge, gradient, ours)
         if not retain_graph:
             node.free()
@@ -222,7 +222,8 @@ def _add(arrived: tuple[Array, bool] | None, gradient: Array, ours: bool) -> tup
     if ours:
         gradient += total
         return gradient, True
-    return xp(total).add(total, gradient).reshape(total.shape), True
+    home = xp(total)
+    return home.asarray(home.add(total, gradient)), True  # NumPy adds arrays of no axes to a scalar
 
 
 def _cotangent(output: Tensor, gradient: Any) -> Array:

@@ -285,3 +285,9 @@ def test_a_mask_of_one_boolean_stays_a_boolean():
     q, k, v = tensors((2, 3), (4, 3), (4, 3))
     np.testing.assert_array_equal(attention(q + 1, k, v + 1, np.False_).numpy(), np.zeros((2, 3)))
     np.testing.assert_array_equal(attention(q + 1, k, v + 1, np.True_).numpy(), np.ones((2, 3)))
+
+
+def test_an_integer_mask_is_refused_since_it_could_mean_either():
+    q = Tensor(np.ones((1, 2, 4), dtype=np.float32))
+    with pytest.raises(TypeError, match="bool or, as the scores, float32, not int64"):
+        F.scaled_dot_product_attention(q, q, q, np.ones((2, 2), dtype=np.int64))

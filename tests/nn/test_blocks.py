@@ -177,3 +177,9 @@ def test_misspelled_settings_are_refused_with_the_choices():
 
 def test_the_repr_names_the_norm():
     assert repr(make(norm="post")).startswith("TransformerBlock(post-norm)")
+
+
+def test_a_memory_without_cross_attention_is_refused():
+    x = Tensor(np.ones((1, 2, 4), dtype=np.float32))
+    with pytest.raises(ValueError, match="cross_attention=True"):
+        nn.TransformerBlock(4, 2)(x, memory=x)

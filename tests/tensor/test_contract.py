@@ -226,14 +226,15 @@ def the_transpose_first(a: Array, b: Array):
 def a_kept_gradient(a: Array, b: Array):
     """y = 2 a + 2 b, with a vjp that hands out an array that it keeps."""
     kept = np.full(a.shape, 2.0)
-    return 2 * a + 2 * b, (lambda g, kept=kept: kept, lambda g: kept)
+    return 2 * a + 2 * b, (lambda g, kept=kept: kept, lambda g: g * 2.0)
 
 
+@pytest.mark.parametrize("a_first", [True, False], ids=["a first", "b first"])
 @pytest.mark.parametrize("body", [two_sums, a_sum_with_the_transpose, the_transpose_first, a_kept_gradient])
-def test_gradients_that_a_vjp_shares_are_kept_apart(body):
+def test_gradients_that_a_vjp_shares_are_kept_apart(body, a_first):
     x, y = leaf([[1.0, 2.0], [3.0, 4.0]]), leaf([[5.0, 6.0], [7.0, 8.0]])
     a, b = functional.clone(x), functional.clone(y)
-    later = a * 10.0 + b * 100.0
+    later = b * 100.0 + a * 10.0 if a_first else a * 10.0 + b * 100.0  # the last on the tape sends first
     with operation(body) as joint:
         z = joint(a, b)  # the last on the tape: its gradients arrive first
     # each also gets a gradient of its own, added to what z sent: in place, wherever that is allowed
