@@ -41,7 +41,7 @@ from minilm.training.checkpoint import (
     save_checkpoint,
 )
 from minilm.training.diagnosis import first_nonfinite
-from minilm.training.process import StopSignals, peak_memory
+from minilm.training.process import StopSignals, keep_freed_memory, peak_memory
 
 
 @dataclass
@@ -169,6 +169,7 @@ class Trainer:
             self.resume(find_checkpoint(where))
         else:
             self._claim_output_dir()
+        keep_freed_memory()
         with self._stopping, using_generator(self.generator):
             self._tell("on_train_begin")
             try:
