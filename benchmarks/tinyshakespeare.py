@@ -58,7 +58,7 @@ def run(name: str, model: Module, train: BatchSource, validation: BatchSource, s
         arguments = TrainingArguments(
             Path(folder),
             max_steps=steps,
-            learning_rate=1e-3 if name == "gpt" else 2e-3,
+            learning_rate=2e-3,
             lr_scheduler_type="cosine",
             warmup_steps=100,
             min_lr_ratio=0.1,

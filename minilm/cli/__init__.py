@@ -5,7 +5,8 @@
     presets     the settings of a run, and sets of them by name
     data        what --data means: from a name or a path to files of tokens
     run         one training run in its folder: begin, resume, train, score
-    train, evaluate, sample, demo, gradcheck (with layers), doctor      one command each
+    train, evaluate, sample, demo, gradcheck, doctor    one command each
+    layers, side_by_side, threads    what gradcheck, demo and train need besides
 
 `minilm --help` should be felt as instant, so nothing here imports NumPy before a command needs it.
 """

@@ -122,14 +122,15 @@ def _chosen_backend(name: str | None) -> AbstractContextManager[Any]:
 def show(error: BaseException) -> int:
     """Say on stderr what went wrong, in the words of the error, and return the exit status."""
     if isinstance(error, BrokenPipeError):
-        # Python flushes stdout once more when it ends, and would complain again.
+        # Python flushes stdout once more when it ends and may complain again: its manual's note on SIGPIPE.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
     if isinstance(error, KeyboardInterrupt):
         _say("interrupted")
         return INTERRUPTED
     if isinstance(error, MinilmError):
-        if type(error).__name__ == "Interrupted":  # minilm.training.Interrupted, which is not imported for this
+        training = sys.modules.get("minilm.training")  # not imported for this
+        if training and isinstance(error, training.Interrupted):
             _say(str(error))
             return INTERRUPTED
         _say(f"error: {error}")

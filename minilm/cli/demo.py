@@ -1,9 +1,11 @@
 """minilm demo: a GPT and an LSTM learn Shakespeare, next to models that only count. `make demo` runs this."""
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,12 +39,11 @@ def demo(
     from minilm.cli import run as runs
     from minilm.cli.output import duration, facts, say, shown
     from minilm.cli.presets import resolve
-    from minilm.text import atomic_write
+    from minilm.cli.side_by_side import learn_side_by_side
 
     given: dict[str, Any] = {"seed": seed}
     if steps is not None:
-        given |= {"steps": steps, "warmup": min(100, steps // 10), "eval_every": max(1, steps // 8)}
-        given["save_every"] = given["eval_every"]
+        given["steps"] = steps
     settings = {model: resolve(model, data, preset, given) for model in NEURAL}
     _claim(out)
     began, times = time.perf_counter(), {}
@@ -53,43 +54,38 @@ def demo(
         yield
         times[name] = time.perf_counter() - started
 
-    with part("reading"):
+    with part("reading the text"):
         gpt = runs.begin(settings["gpt"], out / "gpt", overwrite=True)
         lstm = runs.begin(settings["lstm"], out / "lstm", overwrite=True, data=out / "gpt" / "data")
-        with atomic_write(out / "demo.json") as file:
-            file.write(b'{"made_by": "minilm demo"}\n')
-    outputs, models = {}, {}
+        _save(out, {})
     for run in (gpt, lstm):
-        name = run.settings.model
-        with part(f"training the {name.upper()}"):
-            runs.describe(run)
-            outputs[name] = runs.train(run)
-            say(f"{'speed':<12} {runs.speed(outputs[name])}")
-            say()
-        models[name], tokenizer = runs.load(run.folder)
-    with part("counting n-grams"):
+        runs.describe(run, with_data=run is gpt)
+    say()
+    learned = dict(zip(NEURAL, learn_side_by_side([gpt, lstm]), strict=True))
+    for name, result in learned.items():
+        times[f"training and evaluating the {name.upper()}, at the same time"] = result.seconds
+        say(f"{name.upper():<12} {runs.speed(result.output)}")
+    say()
+    with part("counting for the n-grams"):
         rows = _baselines(gpt.data)
-    with part("evaluating"):
-        for name, model in models.items():
-            label = f"{name.upper()}, {model.num_parameters() / 1e6:.2f} M"
-            rows[label] = {
-                split: runs.score(model, gpt.data.tokens[split], gpt.data.sizes[split], f"{name.upper()}, {split}")
-                for split in ("validation", "test")
-            }
-    with part("writing samples"):
+    models = {name: runs.load(run.folder)[0] for name, run in zip(NEURAL, (gpt, lstm), strict=True)}
+    for name, model in models.items():
+        rows[f"{name.upper()}, {model.num_parameters() / 1e6:.2f} M"] = learned[name].scores
+    _save(out, {"scores": {name: {s: asdict(x) for s, x in row.items()} for name, row in rows.items()}})
+    _compare(rows, gpt)
+    with part("writing the samples"):
+        tokenizer = gpt.data.tokenizer
         texts = {name: _sample(model, tokenizer, seed) for name, model in models.items()}
     with part("drawing"):
         picture = _draw(out, {"GPT": gpt, "LSTM": lstm}, rows)
-
-    _compare(rows, gpt.data)
     for name, text in texts.items():
         say()
         say(f"The {name.upper()} writes (temperature 0.8, seed {seed}):")
         say()
         say("\n".join(f"    {line}".rstrip() for line in text.strip("\n").split("\n")))
     say()
-    facts([(f"{name}", duration(seconds)) for name, seconds in times.items()], width=18)
-    facts([("all of it", duration(time.perf_counter() - began))], width=18)
+    times["all of it"] = time.perf_counter() - began
+    facts([(duration(seconds), name) for name, seconds in times.items()])
     say()
     folder = shown(out)
     facts([
@@ -113,6 +109,14 @@ def _claim(out: Path) -> None:
             raise ConfigurationError(f"{out / model} holds a run that `minilm demo` did not make: choose another --out")
     for model in NEURAL:  # of a demo that was stopped before its first checkpoint
         shutil.rmtree(out / model / "data", ignore_errors=True)
+
+
+def _save(out: Path, results: dict[str, Any]) -> None:
+    """Write demo.json: the results, and the sign that a demo made this folder."""
+    from minilm.text import atomic_write
+
+    with atomic_write(out / "demo.json") as file:
+        file.write((json.dumps({"made_by": "minilm demo", **results}, indent=1) + "\n").encode())
 
 
 def _baselines(data: Any) -> dict[str, dict[str, Any]]:
@@ -175,7 +179,7 @@ def _draw(out: Path, runs: dict[str, Any], rows: dict[str, dict[str, Any]]) -> s
     )
 
 
-def _compare(rows: dict[str, dict[str, Any]], data: Any) -> None:
+def _compare(rows: dict[str, dict[str, Any]], run: Any) -> None:
     from minilm.cli.output import say, table
 
     say("All of the validation and the test part; bits are per character.")
@@ -186,6 +190,7 @@ def _compare(rows: dict[str, dict[str, Any]], data: Any) -> None:
         return f"{score.loss:.3f}", f"{score.perplexity:.2f}", f"{score.bits_per_character:.3f}"
 
     table(columns, [(name, *numbers(row["validation"]), *numbers(row["test"])) for name, row in rows.items()])
-    sizes = data.sizes
-    say(f"scored: {sizes['validation'].tokens - 1:,} and {sizes['test'].tokens - 1:,} characters; "
-        f"learnt from: {sizes['train'].tokens:,}")  # fmt: skip
+    sizes, s = run.data.sizes, run.settings
+    seen = s.steps * s.batch_size * s.block_size
+    say(f"Scored: {sizes['validation'].tokens - 1:,} and {sizes['test'].tokens - 1:,} characters.")
+    say(f"Learnt from: {sizes['train'].tokens:,} characters by counting, {seen:,} by the GPT and the LSTM each.")

@@ -62,13 +62,15 @@ class Settings:
         _choose("--tokenizer", self.tokenizer, TOKENIZERS)
         _choose("--errors", self.errors, ("strict", "replace", "ignore"))
         _choose("--dtype", self.dtype, DTYPES)
+        if self.warmup >= self.steps:
+            raise ConfigurationError(f"--warmup {self.warmup} leaves nothing of --steps {self.steps}: it must be less")
 
 
 # Karpathy's nanoGPT trains such a GPT on a CPU in a few minutes ("baby" settings for Shakespeare's characters).
 # The recurrent models have as many parameters as the GPT: 0.80 M, give or take the vocabulary.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "char-cpu": {
-        "gpt": {"n_layer": 4, "n_head": 4, "n_embd": 128},
+        "gpt": {"n_layer": 4, "n_head": 4, "n_embd": 128, "lr": 2e-3},
         "lstm": {"n_layer": 2, "n_embd": 220, "n_hidden": 220, "lr": 3e-3},
         "gru": {"n_layer": 2, "n_embd": 252, "n_hidden": 252, "lr": 3e-3},
         "rnn": {"n_layer": 2, "n_embd": 430, "n_hidden": 430, "lr": 1e-3},
@@ -104,6 +106,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "rnn": {"n_layer": 2, "n_embd": 1600, "n_hidden": 1600},
     },
 }
+ONE_THREAD = ("char-cpu", "tiny")  # too small for a second thread to gain anything: see threads.py
 DESCRIPTIONS = {
     "char-cpu": "0.8 M parameters, 2,000 steps: minutes on a laptop",
     "tiny": "0.03 M parameters, 200 steps: seconds, to try things out",
@@ -127,10 +130,22 @@ def resolve(model: str, data: str, preset: str | None, given: dict[str, Any]) ->
         if name in given:
             raise ConfigurationError(f"{option(name)} means nothing for {model}: {why}")
     chosen = PRESETS[preset]
-    settings = {**chosen.get("all", {}), **chosen[model], **given}
-    if "eval_every" in given:
-        settings.setdefault("save_every", given["eval_every"])
-    return Settings(model=model, data=data, preset=preset, **settings)
+    settings = Settings(model=model, data=data, preset=preset, **{**chosen.get("all", {}), **chosen[model]})
+    return dataclasses.replace(settings, **_shortened(settings, given), **given)
+
+
+def _shortened(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
+    """For a number of steps given on the command line, less than the preset's: what has to become shorter too."""
+    steps = given.get("steps", settings.steps)
+    if steps >= settings.steps:
+        return {}
+    eval_every = given.get("eval_every", min(settings.eval_every, max(1, steps // 8)))
+    shorter = {
+        "warmup": min(settings.warmup, steps // 10),
+        "eval_every": eval_every,
+        "save_every": min(settings.save_every, eval_every),
+    }
+    return {name: value for name, value in shorter.items() if name not in given}
 
 
 def save(settings: Settings, path: Path) -> None:

@@ -141,7 +141,7 @@ def arguments(settings: Settings, folder: Path) -> TrainingArguments:
         adam_beta2=s.adam_beta2,
         max_grad_norm=s.clip,
         lr_scheduler_type="cosine",
-        warmup_steps=min(s.warmup, s.steps - 1),
+        warmup_steps=s.warmup,
         min_lr_ratio=s.min_lr_ratio,
         logging_steps=max(1, min(50, s.steps // 40)),
         eval_strategy="steps",
@@ -154,10 +154,10 @@ def arguments(settings: Settings, folder: Path) -> TrainingArguments:
     )
 
 
-def train(run: Run, checkpoint: Path | None = None, callbacks: Sequence[Callback] = ()) -> TrainOutput:
+def train(run: Run, checkpoint: Path | None = None, callbacks: Sequence[Callback] | None = None) -> TrainOutput:
     """Train to the last step, from the beginning or from a checkpoint.
 
-    The best and the last checkpoint are then in the run's folder.
+    The best and the last checkpoint are then in the run's folder. Without callbacks there is a progress bar.
 
     Raises:
         TrainingError, CheckpointError: see `Trainer.train`.
@@ -169,7 +169,7 @@ def train(run: Run, checkpoint: Path | None = None, callbacks: Sequence[Callback
         training_batches(s, data.tokens["train"]),
         EvenSample(evaluation_batches(s.model, s.block_size, data.tokens["validation"]), s.eval_tokens),
         tokenizer=data.tokenizer,
-        callbacks=[ProgressBar(s.model.upper()), *callbacks],
+        callbacks=[ProgressBar(s.model.upper())] if callbacks is None else callbacks,
     )
     # The trainer looks for values that are not finite itself, and says where they came from.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -220,11 +220,11 @@ class Score:
         return cls(tokens, plain.loss, plain.perplexity, bits, in_bytes)
 
 
-def score(model: Any, tokens: Any, sizes: Sizes, what: str = "evaluating") -> Score:
-    """Score a model on all tokens (N,) of a text, with a progress bar on a terminal."""
+def score(model: Any, tokens: Any, sizes: Sizes, what: str | None = "evaluating") -> Score:
+    """Score a model on all tokens (N,) of a text; with a progress bar under the name `what`, unless None."""
     name, block = ("gpt", model.context_length) if model.context_length else ("lstm", LONG_WINDOW)
     batches = evaluation_batches(name, block, tokens)
-    result = evaluate_language_model(model, _watched(batches, what))
+    result = evaluate_language_model(model, batches if what is None else _watched(batches, what))
     return Score.of(result.total_nll, result.tokens, sizes)
 
 
@@ -264,7 +264,7 @@ def score_table(rows: Sequence[tuple[str, Score]], tokenizer: str, title: str = 
         say("A word tokenizer drops spaces, case and rare words: its bits are not those of the whole text.")
 
 
-def describe(run: Run, steps_done: int = 0) -> None:
+def describe(run: Run, steps_done: int = 0, with_data: bool = True) -> None:
     """Print what is going to be trained, on what, and where it is written."""
     s, data = run.settings, run.data
     model = build_model(s, data.tokenizer.vocab_size)
@@ -279,10 +279,13 @@ def describe(run: Run, steps_done: int = 0) -> None:
     passes = tokens / size["train"]
     times = f"{passes:,.0f} times" if passes >= 100 else f"{passes:.3g} times"
     again = f" from step {steps_done:,}" if steps_done else ""
+    if with_data:
+        facts([
+            ("data", data.source),
+            ("", f"{size['train']:,} tokens for training, {size['validation']:,} validation, {size['test']:,} test"),
+            ("tokenizer", f"{s.tokenizer}, {data.tokenizer.vocab_size:,} tokens"),
+        ])  # fmt: skip
     facts([
-        ("data", data.source),
-        ("", f"{size['train']:,} tokens for training, {size['validation']:,} validation, {size['test']:,} test"),
-        ("tokenizer", f"{s.tokenizer}, {data.tokenizer.vocab_size:,} tokens"),
         ("model", f"{s.model.upper()}, {layers}, {width}: {count(model.num_parameters())} parameters"),
         ("training", f"{s.steps:,} steps{again}, {s.batch_size * s.grad_accum} x {s.block_size} tokens each: "
                      f"{count(tokens)} tokens, {times} the text"),

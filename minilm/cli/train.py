@@ -1,5 +1,7 @@
 """minilm train: a language model from a text."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,6 +96,10 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of weights, data order and dropout.", metavar="N", **_Training)
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of BLAS; 1 for the small presets, else one a core.", metavar="N", **_Training),
+    ] = None,
 ) -> None:
     """Train a language model on a text.
 
@@ -111,11 +117,12 @@ def train(
     given: dict[str, Any] = {
         name: value
         for name, value in locals().items()
-        if name not in ("model", "data", "out", "preset", "resume", "overwrite", "plot")
+        if name not in ("model", "data", "out", "preset", "resume", "overwrite", "plot", "threads")
         and value is not None
         and value is not False
     }
-    # Only now: --help should not wait for NumPy.
+    _use_threads(threads, preset, resume)
+    # Only now: --help should not wait for NumPy, which reads at its start how many threads it may use.
     from minilm.cli import run as runs
     from minilm.cli.output import facts, say, shown
 
@@ -142,6 +149,17 @@ def train(
     rows.append(("try", f"minilm sample {folder}"))
     rows.append(("", f"minilm eval {folder}"))
     facts(rows)
+
+
+def _use_threads(threads: int | None, preset: str | None, resume: Path | None) -> None:
+    from minilm.cli.presets import DEFAULT_PRESET, ONE_THREAD
+    from minilm.cli.threads import usable_cores, use_threads
+
+    if resume is not None:
+        with suppress(OSError, ValueError, AttributeError):  # what is wrong with it will be said where it is used
+            folder = resume if (resume / "run.json").is_file() else resume.parent
+            preset = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("preset")
+    use_threads(threads or (1 if (preset or DEFAULT_PRESET) in ONE_THREAD else usable_cores()))
 
 
 def _new(

@@ -115,7 +115,7 @@ class GPT(nn.Module):
             )
         mask = None
         if attention_mask is not None:
-            mask = Tensor(asarray(attention_mask))[:, None, None, :]  # (B, 1, 1, T)
+            mask = Tensor(asarray(attention_mask, dtype=bool))[:, None, None, :]  # (B, 1, 1, T)
         x = self.dropout(self.positions(self.token_embedding(ids), offset))  # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, attn_mask=mask, is_causal=True, cache=caches[i] if caches else None)
@@ -126,7 +126,8 @@ class GPT(nn.Module):
 
         A label of -100 is ignored; batch["attention_mask"] (B, T) may mark padding.
         """
-        return F.cross_entropy(self(batch["input_ids"], batch.get("attention_mask")), batch["labels"])
+        logits = self(batch["input_ids"], batch.get("attention_mask"))
+        return F.cross_entropy(F.at_least_float32(logits), batch["labels"])
 
     def decode(self, ids: Any, state: list[nn.KVCache] | None = None) -> tuple[Tensor, list[nn.KVCache]]:
         """logits (B, T, V) of the next T tokens after those in `state` (None: none), and the state after them."""

@@ -137,7 +137,8 @@ def test_a_folder_in_use_is_kept_unless_overwrite_is_given(minilm, run_copy, tex
     error = minilm(*again).error
     assert "holds a run already" in error and "--overwrite" in error and "--resume" in error
     assert minilm(*again, "--overwrite", "--data", "nothing").error.startswith("there is no file")
-    assert (run_copy / "checkpoint-6" / "model.safetensors").read_bytes() == before, "lost to a wrong --data"
+    assert "too short" in minilm(*again, "--overwrite", "--block-size", 10**5).error
+    assert (run_copy / "checkpoint-6" / "model.safetensors").read_bytes() == before, "lost to a mistake"
     assert minilm(*again, "--overwrite", "--steps", 2).status == 0
     assert [path.name for path in list_checkpoints(run_copy)] == ["checkpoint-2"]
     assert json.loads((run_copy / "run.json").read_text())["model"] == "lstm"
@@ -157,6 +158,7 @@ def test_an_out_that_is_a_file(minilm, text):
         (["--errors", "maybe"], "strict, replace, ignore"),
         (["--dtype", "int8"], "float32, float64"),
         (["--n-head", 3], "n_head=3"),
+        (["--warmup", 6], "--warmup 6"),
         (["--n-hidden", 3], "--n-hidden means nothing for gpt"),
         (["--backend", "gpu"], "'numpy', 'cupy', 'triton'"),
     ],

@@ -1,8 +1,10 @@
 """What the commands do when all goes well: train, eval, sample, resume, and what they print and write."""
 
+import io
 import json
 import re
 import shutil
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -85,7 +87,7 @@ def test_resume_does_not_need_the_source_any_more(minilm, text, tmp_path):
 
 def test_an_option_beats_the_preset_and_the_preset_the_default(minilm, trained):
     settings = presets.load(trained / "run.json")
-    assert (settings.steps, settings.warmup, settings.clip) == (6, 10, 1.0)
+    assert (settings.steps, settings.batch_size, settings.lr, settings.clip) == (6, 4, 3e-3, 1.0)
     assert settings.preset == "tiny" and settings.model == "gpt"
 
 
@@ -104,6 +106,32 @@ def test_the_parts_of_a_text_are_the_text(minilm, text, trained):
     parts = [open_token_file(trained / "data" / f"{name}.tokens") for name in ("train", "validation", "test")]
     assert "".join(tokenizer.decode(part) for part in parts) == text.read_text()
     assert len(parts[0]) == int(0.8 * len(text.read_text()))
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 100, 993])
+def test_a_text_is_cut_at_the_same_places_however_it_is_read(pieces):
+    from minilm.cli.data import _cut
+    from minilm.text import split_by_position
+
+    text = "".join(chr(65 + i % 61) for i in range(993))
+    cuts = np.linspace(0, len(text), pieces + 1).astype(int)
+
+    def read():
+        return (text[a:b] for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+
+    assert ["".join(part()) for part in _cut(read, len(text))] == list(split_by_position(text))
+
+
+def test_the_sample_for_evaluations_on_the_way_is_fixed_and_from_all_over_the_text():
+    from minilm.cli.run import EvenSample
+    from minilm.text import SequentialBatches
+
+    source = SequentialBatches(np.arange(1001), batch_size=2, block_size=10)
+    sample = EvenSample(source, 200)
+    starts = [int(batch["input_ids"][0, 0]) for batch in sample]
+    assert len(sample) == 10 and starts == list(range(0, 1000, 100))
+    assert starts == [int(batch["input_ids"][0, 0]) for batch in sample.epoch(3)]
+    assert len(EvenSample(source, 10**9)) == len(source), "no batch twice"
 
 
 def test_many_documents_are_dealt_out_whole(minilm, tmp_path):
@@ -181,13 +209,25 @@ def test_samples_depend_on_the_seed_alone(minilm, trained):
 
 
 def test_a_sample_ends_before_the_stop_string_and_reads_stdin(minilm, trained, monkeypatch):
-    import io
-
     plain = minilm("sample", trained, "--prompt", "The cat", "--tokens", 60, "--seed", 1).out
     stop = plain[20]
     monkeypatch.setattr("sys.stdin", io.StringIO("The cat"))
     ended = minilm("sample", trained, "--prompt", "-", "--tokens", 60, "--seed", 1, "--stop", stop).out
     assert ended == "The cat" + plain[7:].partition(stop)[0] + "\n"
+
+
+def test_text_is_shown_while_it_is_written(minilm, trained, monkeypatch):
+    class Screen(io.StringIO):
+        """Remembers how much there was to see at each flush."""
+
+        seen: ClassVar[list[int]] = []
+
+        def flush(self):
+            self.seen.append(len(self.getvalue()))
+
+    monkeypatch.setattr("sys.stdout", Screen())
+    minilm("sample", trained, "--prompt", "The", "--tokens", 20, "--seed", 1)
+    assert set(range(3, 25)) <= set(Screen.seen)
 
 
 def test_words_are_tokens_too(minilm, text, tmp_path):
@@ -307,10 +347,19 @@ def test_the_demo(minilm, text, tmp_path, require_package):
     for row in ("uniform", "unigram", "2-gram", "6-gram", "GPT", "LSTM"):
         assert re.search(rf"^{row}\b.*\d", done.out, re.MULTILINE)
     assert "The GPT writes" in done.out and "The LSTM writes" in done.out
+    told = json.loads((out / "demo.json").read_text())["scores"]
+    assert f"{told['6-gram']['test']['loss']:.3f}" in done.out
     assert (out / "losses.png").read_bytes()[:4] == b"\x89PNG"
     for model in ("gpt", "lstm"):
         assert minilm("sample", out / model, "--tokens", 5).status == 0
         assert minilm("train", "--resume", out / model, "--steps", 9, "--no-plot").status == 0
+
+
+def test_fewer_steps_shorten_what_belongs_to_them():
+    few = presets.resolve("gpt", "x", "char-cpu", {"steps": 80, "save_every": 40})
+    assert (few.warmup, few.eval_every, few.save_every) == (8, 10, 40)
+    many = presets.resolve("gpt", "x", "char-cpu", {"steps": 8000})
+    assert (many.warmup, many.eval_every) == (100, 250)
 
 
 def test_the_demos_baselines_are_what_the_models_say(minilm, text, tmp_path):

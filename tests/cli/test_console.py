@@ -45,7 +45,7 @@ def test_the_backend_comes_from_the_environment_too(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_saves_and_says_how_to_go_on(text, tmp_path, number):
     folder = tmp_path / "run"
-    options = ["--data", str(text), "--out", str(folder), *TINY, "--steps", "1000000"]
+    options = ["--data", str(text), "--out", str(folder), *TINY, "--warmup", "0", "--steps", "1000000"]
     with subprocess.Popen(
         [*COMMAND, "train", "gpt", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -84,11 +84,21 @@ def test_a_reader_that_goes_away_is_no_error(trained):
     assert (process.returncode, err) == (141, b"")
 
 
-def test_text_is_shown_while_it_is_written(trained):
-    """Long before the last token: the pieces are flushed, also into a pipe."""
-    with subprocess.Popen([*COMMAND, "sample", str(trained), "--tokens", "1000000"], stdout=subprocess.PIPE) as process:
-        try:
-            assert len(process.stdout.read(20)) == 20
-            assert process.poll() is None
-        finally:
-            process.kill()
+@pytest.mark.parametrize(
+    ("options", "environment", "expected"),
+    [((), {}, "1"), (("--threads", "2"), {}, "2"), ((), {"OPENBLAS_NUM_THREADS": "3"}, "3")],
+)
+def test_small_presets_use_one_thread_unless_told_otherwise(tmp_path, monkeypatch, options, environment, expected):
+    import os
+
+    from minilm.cli.threads import VARIABLES
+    from minilm.cli.train import _use_threads
+
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    _use_threads(int(options[1]) if options else None, "tiny", None)
+    assert os.environ["OPENBLAS_NUM_THREADS"] == expected
+    for name in VARIABLES:
+        os.environ.pop(name, None)
