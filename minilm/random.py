@@ -28,17 +28,20 @@ _U32 = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
 
-def philox4x32(counter: tuple[Any, Any, Any, Any], key: tuple[int, int], rounds: int = 10) -> tuple[Array, ...]:
+def philox4x32(
+    counter: tuple[Any, Any, Any, Any], key: tuple[int, int], rounds: int = 10, home: Any = np
+) -> tuple[Array, ...]:
     """Philox4x32: four words of 32 random bits for each 128-bit counter, under a 64-bit key.
 
     Args:
         counter: four arrays (or ints) of values below 2**32, broadcast against each other.
         key: two ints below 2**32.
+        home: the array module that computes; integers are the same everywhere.
 
     Returns:
         four arrays of uint32. Source: Salmon et al. 2011, section 3.3 and figure 3.
     """
-    c0, c1, c2, c3 = (np.asarray(c, dtype=np.uint64) for c in counter)
+    c0, c1, c2, c3 = (home.asarray(c, dtype=np.uint64) for c in counter)
     k0, k1 = key
     for _ in range(rounds):
         high_low_0 = c0 * np.uint64(0xD2511F53)  # 32 x 32 -> 64 bits: no overflow
@@ -52,16 +55,20 @@ def philox4x32(counter: tuple[Any, Any, Any, Any], key: tuple[int, int], rounds:
     return tuple(c.astype(np.uint32) for c in (c0, c1, c2, c3))
 
 
-def counter_uniform(seed: int, offset: int, n: int) -> np.ndarray:
-    """float32 (n,), uniform in [0, 1): element i is what `tl.rand(seed, offset + i)` gives, bit for bit."""
+def counter_uniform(seed: int, offset: int, n: int, home: Any = np) -> Array:
+    """float32 (n,), uniform in [0, 1): element i is what `tl.rand(seed, offset + i)` gives, bit for bit.
+
+    It is computed by `home`, an array module: what a device needs is made there, and nothing is moved.
+    """
     key = (seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
-    u = np.empty(n, dtype=np.float32)
-    block = 1 << 14  # small enough for all temporaries of one block to stay in cache
+    u = home.empty(n, dtype=np.float32)
+    # On the host small enough for all temporaries of one block to stay in cache; a device has no use for small ones.
+    block = 1 << 14 if home is np else 1 << 24
     for start in range(0, n, block):
         stop = min(start + block, n)
-        i = np.arange(offset + start, offset + stop, dtype=np.uint64)
-        word = philox4x32((i & _U32, i >> _SHIFT, 0, 0), key)[0].view(np.int32)
-        word = np.where(word < 0, -(word + 1), word)  # fold the sign away, as Triton's uint_to_uniform_float
+        i = home.arange(offset + start, offset + stop, dtype=np.uint64)
+        word = philox4x32((i & _U32, i >> _SHIFT, 0, 0), key, home=home)[0].view(np.int32)
+        word = home.where(word < 0, -(word + 1), word)  # fold the sign away, as Triton's uint_to_uniform_float
         u[start:stop] = word.astype(np.float32) * np.float32(4.6566127342e-10)
     return u
 
@@ -116,7 +123,8 @@ class Generator:
         """bool mask, each element False (dropped) with probability p; in C order element i has counter offset + i."""
         n = int(np.prod(shape, dtype=np.int64))
         seed, offset = self.reserve(n)
-        return _move(counter_uniform(seed, offset, n).reshape(shape) >= np.float32(p), bool)
+        home = current_backend().array_module()
+        return counter_uniform(seed, offset, n, home).reshape(shape) >= np.float32(p)
 
     # state
 

@@ -69,8 +69,8 @@ def learn_side_by_side(chosen: Sequence[Run]) -> list[Learned]:
                 listen()
         except KeyboardInterrupt:
             interrupted = True
-        for process in processes:
-            if process.is_alive():
+        for place, process in enumerate(processes):
+            if place not in results and process.is_alive():
                 process.terminate()  # SIGTERM: the trainer finishes its step and saves
         while len(results) < len(processes):
             listen()

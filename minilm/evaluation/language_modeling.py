@@ -22,7 +22,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from minilm.backend import asarray, is_array
+import numpy as np
+
+from minilm.backend import is_array
 from minilm.errors import DataError
 from minilm.nn import evaluating
 from minilm.tensor import Tensor, unwrap
@@ -143,7 +145,7 @@ def count_labels(batch: Mapping[str, Any]) -> int:
     if "labels" not in batch:
         return len(next(iter(batch.values())))
     labels = unwrap(batch["labels"])
-    labels = labels if is_array(labels) else asarray(labels)
+    labels = labels if is_array(labels) else np.asarray(labels)  # on the host, where a batch comes from
     return int((labels != IGNORED).sum())
 
 

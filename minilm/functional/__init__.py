@@ -25,6 +25,7 @@ from minilm.functional.elementwise import (
     abs,
     add,
     astype,
+    at_least_float32,
     clip,
     clone,
     cos,
@@ -45,6 +46,8 @@ from minilm.functional.elementwise import (
     tanh,
     where,
 )
+from minilm.functional.fused_linear import linear_activation
+from minilm.functional.fused_norm import add_rms_norm
 from minilm.functional.gru import gru
 from minilm.functional.indexing import embedding, getitem, take_along_axis
 from minilm.functional.linear_algebra import einsum, linear, matmul
@@ -69,11 +72,11 @@ from minilm.functional.shape import (
 from minilm.functional.softmax import log_softmax, softmax
 
 __all__ = [
-    *("abs", "add", "argmax", "argmin", "astype", "checkpoint", "clip", "clone", "concatenate", "cos"),
-    *("cross_entropy", "cumsum"),
+    *("abs", "add", "add_rms_norm", "argmax", "argmin", "astype", "at_least_float32", "checkpoint", "clip", "clone"),
+    *("concatenate", "cos", "cross_entropy", "cumsum"),
     *("divide", "dropout", "einsum", "embedding", "equal", "erf", "exp", "expand", "expand_dims", "gelu", "getitem"),
-    *("greater", "greater_equal", "gru", "layer_norm", "less", "less_equal", "linear", "log", "log_softmax"),
-    *("logsumexp", "lstm"),
+    *("greater", "greater_equal", "gru", "layer_norm", "less", "less_equal", "linear", "linear_activation"),
+    *("log", "log_softmax", "logsumexp", "lstm"),
     *("matmul", "max", "maximum", "mean", "min", "minimum", "multiply", "negative", "not_equal", "pad", "power"),
     *("relu", "reshape", "rms_norm", "rnn", "rotary_angles", "rotary_embedding", "scaled_dot_product_attention"),
     *("sigmoid",),

@@ -8,10 +8,12 @@ from typing import Any
 from minilm.backend import Array, xp
 from minilm.functional.elementwise import sigmoid_array
 from minilm.functional.erf import erf_array
+from minilm.functional.precision import in_float32
 from minilm.tensor import differentiable, elementwise
 
 
 @differentiable
+@in_float32
 def gelu(x: Array, approximate: str = "none") -> Any:
     """y = x Φ(x), with Φ the normal distribution function (Hendrycks & Gimpel 2016).
 

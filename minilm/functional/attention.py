@@ -21,7 +21,7 @@ from minilm.backend import Array, MaskArray, xp
 from minilm.functional.dropout import check_probability, dropout_factors
 from minilm.functional.softmax import softmax_array
 from minilm.random import Generator
-from minilm.tensor import differentiable, unbroadcast
+from minilm.tensor import differentiable, unbroadcast, wide_sum
 
 
 def causal_offset(is_causal: bool | str, Tq: int, Tk: int) -> int | None:
@@ -125,7 +125,7 @@ def scaled_dot_product_attention(
         d = (g @ value.swapaxes(-1, -2)).reshape(full)  # dP
         if factors is not None:
             d *= factors
-        d -= (d * weights).sum(-1, keepdims=True)
+        d -= wide_sum(d * weights, -1, keepdims=True)
         d *= weights  # dS
         dmask = xp(d).array(unbroadcast(d, mask_shape)) if needs[3] else None  # a copy: d is worked on below
         d = d.reshape(*merged, Tk)

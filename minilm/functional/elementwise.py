@@ -9,11 +9,11 @@ and relu give 0 at 0.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from minilm.backend import Array, xp
 from minilm.functional.erf import erf_array
-from minilm.tensor import differentiable, elementwise
+from minilm.tensor import Tensor, differentiable, elementwise
 
 # ----- arithmetic
 
@@ -203,6 +203,11 @@ def astype(x: Array, dtype: Any) -> Any:
     """y = x in another dtype;  dx = g in the dtype of x."""
     old = x.dtype
     return x.astype(dtype), lambda g: g.astype(old)
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """x, in float32 if it is float16: what a loss is computed in, so that it has digits and can be scaled."""
+    return cast(Tensor, astype(cast(Any, x), "float32")) if x.dtype == "float16" else x
 
 
 @differentiable

@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from minilm.backend import Array, xp
-from minilm.tensor import Tensor, differentiable, unbroadcast
+from minilm.tensor import Tensor, differentiable, unbroadcast, wide_sum
 
 
 def _rows(x: Array) -> Array:
@@ -83,7 +83,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
         return _rows(g).T @ rows
 
     def dbias(g: Array) -> Array:
-        return _rows(g).sum(0)
+        return wide_sum(_rows(g), 0)
 
     return y.reshape(*x.shape[:-1], weight.shape[0]), (dx, dweight, dbias)
 

@@ -11,12 +11,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from minilm.backend import Array, xp
+import numpy as np
+
+from minilm.backend import Array, is_array, xp
+from minilm.functional.precision import in_float32
 from minilm.functional.softmax import shifted
 from minilm.tensor import differentiable
 
 
+def _check_classes(flat: Array, V: int, ignore_index: int) -> int:
+    """How many of the targets (N,) count; raise IndexError for one that is no class."""
+    counts = flat != ignore_index
+    wrong = counts & ((flat < 0) | (flat >= V))
+    if wrong.any():
+        i = int(wrong.argmax())
+        raise IndexError(
+            f"target {int(flat[i])} at flat position {i} is outside the {V} classes (0 to {V - 1}); "
+            f"mark places that shall not count with {ignore_index}"
+        )
+    return int(counts.sum())
+
+
 @differentiable
+@in_float32
 def cross_entropy(
     logits: Array,
     target: Any,
@@ -29,6 +46,7 @@ def cross_entropy(
     Args:
         logits: (..., V) floats; the class axis is the last one, always.
         target: (...) integers from 0 to V - 1, or `ignore_index`: such a place costs nothing and gets no gradient.
+            NumPy's are checked on the host and then moved; to check targets that are on a device is to wait for it.
         label_smoothing: ε from 0 to 1.
         reduction: "mean" over the places that count, "sum", or "none" (the shape of target).
 
@@ -37,7 +55,7 @@ def cross_entropy(
         IndexError: for a target outside the classes; names it and its place.
     """
     m = xp(logits)
-    target = m.asarray(target)
+    target = target if is_array(target) else np.asarray(target)
     V = logits.shape[-1] if logits.ndim else 0
     label_smoothing = float(label_smoothing)  # a NumPy float64 would make float64 of the loss
     if target.dtype.kind not in "iu":
@@ -53,17 +71,11 @@ def cross_entropy(
         raise ValueError(f"label_smoothing is from 0 to 1, got {label_smoothing}")
 
     flat = target.reshape(-1)  # (N,)
-    counts = flat != ignore_index
-    wrong = counts & ((flat < 0) | (flat >= V))
-    if wrong.any():
-        i = int(wrong.argmax())
-        raise IndexError(
-            f"target {int(flat[i])} at flat position {i} is outside the {V} classes (0 to {V - 1}); "
-            f"mark places that shall not count with {ignore_index}"
-        )
-    n = int(counts.sum())
+    n = _check_classes(flat, V, ignore_index)
     if reduction == "mean" and n == 0:
         raise ValueError(f"every target is {ignore_index} (ignored): there is nothing to average; use reduction='sum'")
+    flat = m.asarray(flat)
+    counts = flat != ignore_index
     rows, right = m.arange(flat.size), m.where(counts, flat, 0)
     shape = logits.shape  # what the vjp needs of them: as large as p, they are not to be kept
 

@@ -78,7 +78,8 @@ def lstm(
     h[0], c[0] = h0, c0
     weight = recurrent_weight(4, weight_hh, T)
     # s(z) = 1/2 + 1/2 tanh(z/2): one tanh serves all four gates, and nothing overflows
-    scale = m.asarray([0.5, 0.5, 1, 0.5], dtype=x.dtype).reshape(4, 1)
+    scale = m.full((4, 1), 0.5, dtype=x.dtype)
+    scale[2] = 1
     shift = 1 - scale
     i, f, g, o = (gates[:, :, k] for k in range(4))
     for t in range(T):

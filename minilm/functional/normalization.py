@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from minilm.backend import Array, xp
+from minilm.functional.precision import in_float32
 from minilm.tensor import differentiable
 
 
@@ -39,6 +40,7 @@ def _rows_times(g: Array, weight: Array | None, shape: tuple[int, ...]) -> Array
 
 
 @differentiable
+@in_float32
 def layer_norm(
     x: Array, normalized_shape: Any, weight: Array = None, bias: Array = None, eps: float = 1e-5
 ) -> Any:
@@ -83,9 +85,14 @@ def rms_norm(x: Array, normalized_shape: Any, weight: Array = None, eps: float |
         weight: of shape normalized_shape, optional.
         eps: None means the machine epsilon of x's dtype, as in PyTorch.
     """
+    eps = float(np.finfo(x.dtype).eps if eps is None else eps)  # a NumPy float64 would make float64 of y
+    return _rms_norm(x, normalized_shape, weight, eps)
+
+
+@in_float32
+def _rms_norm(x: Array, normalized_shape: Any, weight: Array | None, eps: float) -> Any:
     rows = _as_rows(x, normalized_shape, weight, None)
     m, x_shape = xp(x), x.shape
-    eps = float(np.finfo(x.dtype).eps if eps is None else eps)  # a NumPy float64 would make float64 of y
     r = 1 / m.sqrt((rows * rows).mean(-1, keepdims=True) + eps)
     x_hat = rows * r
     y = x_hat if weight is None else x_hat * weight.reshape(-1)
@@ -95,6 +102,7 @@ def rms_norm(x: Array, normalized_shape: Any, weight: Array = None, eps: float |
         return (r * (a - x_hat * (a * x_hat).mean(-1, keepdims=True))).reshape(x_shape)
 
     def dweight(g: Array) -> Array:
+        assert weight is not None
         return (g.reshape(x_hat.shape) * x_hat).sum(0).reshape(weight.shape)
 
     return y.reshape(x.shape), (dx, dweight)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from minilm.backend import Array, xp
-from minilm.tensor import differentiable
+from minilm.functional.precision import in_float32
+from minilm.tensor import differentiable, wide_sum
 
 
 def _kept(g: Array, ndim: int, axis: Any, keepdims: bool) -> Array:
@@ -33,7 +34,7 @@ def _count(x: Array, axis: Any) -> int:
 @differentiable
 def sum(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
     """y = sum_i x_i;  dx_i = g."""
-    y = x.sum(axis=axis, keepdims=keepdims, dtype=None if x.dtype.kind != "f" else x.dtype)
+    y = wide_sum(x, axis, keepdims) if x.dtype.kind == "f" else x.sum(axis=axis, keepdims=keepdims)
     shape = x.shape  # the vjps close over what they need, here not x itself
     return y, lambda g: xp(g).broadcast_to(_kept(g, len(shape), axis, keepdims), shape)
 
@@ -48,6 +49,7 @@ def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @differentiable
+@in_float32
 def var(x: Array, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """y = 1/(n - ddof) sum_i (x_i - mean)^2;  dx_i = g 2/(n - ddof) (x_i - mean).
 
@@ -64,7 +66,7 @@ def var(x: Array, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> An
 def _extreme(x: Array, y: Array, axis: Any, keepdims: bool) -> Any:
     def dx(g: Array) -> Array:
         ties = (x == _kept(y, x.ndim, axis, keepdims)).astype(x.dtype)
-        return _kept(g, x.ndim, axis, keepdims) * (ties / ties.sum(axis=axis, keepdims=True))
+        return _kept(g, x.ndim, axis, keepdims) * (ties / wide_sum(ties, axis, keepdims=True))
 
     return y, dx
 
@@ -82,6 +84,7 @@ def min(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @differentiable
+@in_float32
 def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
     """y = log sum_i e^(x_i);  dx_i = g e^(x_i - y), the softmax of x.
 
@@ -101,6 +104,7 @@ def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 @differentiable
+@in_float32
 def cumsum(x: Array, axis: int | None = None) -> Any:
     """y_i = x_1 + ... + x_i;  dx_i = g_i + ... + g_n. With axis None over the flattened array, as in NumPy."""
     m = xp(x)

@@ -26,7 +26,7 @@ from __future__ import annotations
 from typing import Any
 
 from minilm.backend import Array, xp
-from minilm.tensor import differentiable
+from minilm.tensor import differentiable, wide_sum
 
 
 @differentiable
@@ -188,7 +188,7 @@ def parameter_gradients(
     rows = dz.reshape(T * B, G * H)
     return (
         rows.T @ inputs.reshape(T * B, inputs.shape[2]) if need_weight else None,
-        rows.sum(0) if need_bias else None,
+        wide_sum(rows, 0) if need_bias else None,
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from minilm.backend import Array, xp
-from minilm.tensor import differentiable
+from minilm.functional.precision import in_float32
+from minilm.tensor import differentiable, wide_sum
 
 
 def shifted(x: Array, axis: int) -> Array:
@@ -24,7 +25,9 @@ def shifted(x: Array, axis: int) -> Array:
 
 
 def softmax_array(x: Array, axis: int) -> Array:
-    """The weights themselves, on an array."""
+    """The weights themselves, on an array (float16 is computed in float32)."""
+    if x.dtype == "float16":
+        return softmax_array(x.astype("float32"), axis).astype("float16")
     y = shifted(x, axis)
     m = xp(y)
     m.exp(y, out=y)
@@ -42,12 +45,13 @@ def softmax(x: Array, axis: int = -1) -> Any:
     y = softmax_array(x, axis)
 
     def dx(g: Array) -> Array:
-        return y * (g - (g * y).sum(axis=axis, keepdims=True))
+        return y * (g - wide_sum(g * y, axis, keepdims=True))
 
     return y, dx
 
 
 @differentiable
+@in_float32
 def log_softmax(x: Array, axis: int = -1) -> Any:
     """y_i = x_i - log sum_j e^(x_j);  dx_i = g_i - e^(y_i) sum_j g_j."""
     m = xp(x)

@@ -77,7 +77,7 @@ class NextToken:
             else:
                 logits, self._state = self.model.decode(_batch_of_one(ids[self._seen :]), self._state)
                 self._seen = len(ids)
-        return to_numpy(logits.data)[0, -1].astype(np.float64)
+        return to_numpy(logits.data[0, -1]).astype(np.float64)  # one row: the one transfer for a token
 
 
 def generate_tokens(

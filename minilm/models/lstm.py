@@ -91,7 +91,7 @@ class LSTMLM(nn.Module):
         logits, state = self.decode(batch["input_ids"], self._carry(continues) if stateful else None)
         if stateful:
             self._carried = tuple(s.detach() for s in state)
-        return F.cross_entropy(logits, batch["labels"])
+        return F.cross_entropy(F.at_least_float32(logits), batch["labels"])
 
     def _carry(self, continues: Any) -> State | None:
         """The carried state, with zeros in the rows that start afresh; None if no row continues."""

@@ -14,9 +14,9 @@ cache applies a rule to all parameters), optimizer (groups, state), clipping, sc
 """
 
 from minilm.optim.adam import Adam, AdamW
-from minilm.optim.clipping import clip_grad_norm_, grad_norm
+from minilm.optim.clipping import clip_grad_norm_, clip_gradients, grad_norm
 from minilm.optim.optimizer import Optimizer
 from minilm.optim.schedules import noam, schedule
 from minilm.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm_", "grad_norm", "noam", "schedule"]
+__all__ = ["SGD", "Adam", "AdamW", "Optimizer", "clip_grad_norm_", "clip_gradients", "grad_norm", "noam", "schedule"]

@@ -14,6 +14,8 @@ adding weight_decay * p to g, where 1 / sqrt(vhat) would undo the decay of the w
 
 As in PyTorch, the whole learning rate multiplies the decay (in the paper only the schedule's factor does).
 
+Under a backend with an "adamw" kernel (minilm.kernels.adamw) the whole step is one launch of it.
+
 What this file does not do: L2 regularisation through the gradient, AMSGrad.
 """
 
@@ -79,6 +81,8 @@ class Adam(Optimizer):
         ConfigurationError: if a number lies outside its range.
     """
 
+    kernel = "adamw"
+
     def __init__(
         self,
         params: Parameters,
@@ -96,6 +100,9 @@ class Adam(Optimizer):
             f"betas must be two numbers in [0, 1), not {group['betas']}",
         )
         check(group["eps"] >= 0, f"eps must not be negative: {group['eps']}")
+
+    def kernel_settings(self, settings: Mapping[str, Any], step: int) -> Any:
+        return step, settings["lr"], settings["betas"], settings["eps"], settings["weight_decay"]
 
     def state_names(self) -> tuple[str, ...]:
         return "first_moment", "second_moment"

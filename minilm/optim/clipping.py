@@ -7,6 +7,10 @@
 stays, its length is bounded: one batch with an exploding gradient, common in recurrent networks, cannot undo
 the rest.
 
+On a device nothing here waits for it: `clip_gradients` leaves the norm there, as an array without axes, and multiplies
+by a factor that is computed there. `clip_grad_norm_` and `grad_norm` are the same for those who want the number now,
+which is one wait however many parameters there are.
+
 What this file does not do: clipping by value, or of each parameter alone.
 """
 
@@ -17,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.backend import Array, xp
+from minilm.backend import Array, is_array, to_numpy, xp
 from minilm.errors import ConfigurationError
 from minilm.optim.optimizer import named_tensors
 
@@ -26,8 +30,11 @@ ROW = 8192
 thread, so that the norm does not depend on the number of threads."""
 
 
-def _squared_norm(g: Array) -> float:
-    """|g|^2: dot products of short rows in the array's own precision, added up in float64."""
+def _squared_norm(g: Array) -> Any:
+    """|g|^2: dot products of short rows in the array's own precision, added up in float64.
+
+    A float on the host; on a device a float64 array without axes.
+    """
     flat = g.reshape(-1)
     if xp(g) is np:
         if flat.dtype == np.float16:
@@ -40,16 +47,21 @@ def _squared_norm(g: Array) -> float:
         if 1e-30 < total < math.inf:
             return total
     wide = flat.astype(np.float64)  # on a device, or since squares left the range of float32
-    return float(wide @ wide)
+    return float(wide @ wide) if xp(g) is np else wide @ wide
 
 
 def _gradients(params: Any) -> list[Any]:
     return [p.grad for _, p in named_tensors(params) if p.grad is not None]
 
 
-def _norm(gradients: list[Any]) -> float:
+def _norm(gradients: list[Any]) -> Any:
     with np.errstate(over="ignore", invalid="ignore"):  # the result says it
-        return math.sqrt(sum(_squared_norm(g.data) for g in gradients))
+        square = sum(_squared_norm(g.data) for g in gradients)
+    return xp(square).sqrt(square) if is_array(square) else math.sqrt(square)
+
+
+def _number(norm: Any) -> float:
+    return float(to_numpy(norm)) if is_array(norm) else norm
 
 
 def grad_norm(params: Any) -> float:
@@ -58,7 +70,33 @@ def grad_norm(params: Any) -> float:
     Args:
         params: Tensors or (name, Tensor) pairs; one that occurs twice (a tied weight) counts once.
     """
-    return _norm(_gradients(params))
+    return _number(_norm(_gradients(params)))
+
+
+def clip_gradients(params: Any, max_norm: float | None) -> Any:
+    """`clip_grad_norm_` without waiting for a device: the norm is a float on the host, and there an array of no axes.
+
+    With max_norm None nothing is clipped.
+    """
+    if max_norm is not None and not max_norm > 0:
+        raise ConfigurationError(
+            f"max_norm must be positive, not {max_norm}: leave the call out to clip nothing"
+        )
+    gradients = _gradients(params)
+    norm = _norm(gradients)
+    if max_norm is None:
+        return norm
+    if is_array(norm):  # the branch of the host, as arithmetic: a factor of 1 changes no bit
+        m = xp(norm)
+        factor = m.where(m.isfinite(norm), m.minimum(max_norm / (norm + 1e-6), 1), 1)
+        for gradient in gradients:
+            gradient.mul_(factor.astype(gradient.dtype))
+        return norm
+    factor = max_norm / (norm + 1e-6)
+    if math.isfinite(norm) and factor < 1:
+        for gradient in gradients:
+            gradient.mul_(factor)
+    return norm
 
 
 def clip_grad_norm_(params: Any, max_norm: float) -> float:
@@ -75,14 +113,4 @@ def clip_grad_norm_(params: Any, max_norm: float) -> float:
     Raises:
         ConfigurationError: if max_norm is not positive.
     """
-    if not max_norm > 0:
-        raise ConfigurationError(
-            f"max_norm must be positive, not {max_norm}: leave the call out to clip nothing"
-        )
-    gradients = _gradients(params)
-    norm = _norm(gradients)
-    factor = max_norm / (norm + 1e-6)
-    if math.isfinite(norm) and factor < 1:
-        for gradient in gradients:
-            gradient.mul_(factor)
-    return norm
+    return _number(clip_gradients(params, max_norm))

@@ -14,12 +14,16 @@ numbers cost six hundred calls. Here the parameters stand in a row:
 - A large parameter is cut into blocks, each a view of its own memory. Small neighbours are gathered into one
   block and written back.
 
+A kernel on a device needs neither blocks nor scratch: where the backend has one for the rule, it gets the whole row
+at once (`FlatSequence.apply_at_once`).
+
 The arrays of the parameters stay where they are (layers, views and closures hold on to them).
 What this file does not do: it knows no rule (`sgd`, `adam`) and no hyperparameter (`optimizer`).
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -91,8 +95,12 @@ class FlatSequence:
         self.dtype = state_dtype(first.dtype)
         self.buffers = {name: self.home.zeros(position, dtype=self.dtype) for name in buffers}
         self.block = min(BLOCK if self.home is np else DEVICE_BLOCK, max(position, 1))
-        # rows: gathered values, gathered gradients, and two for the rule
-        self.scratch = self.home.empty((4, self.block), dtype=self.dtype)
+        self._at_once: tuple[Any, Callable[..., None]] | None = None  # a kernel, and what it prepared for this row
+
+    @functools.cached_property
+    def scratch(self) -> Array:
+        """Rows of gathered values and of gathered gradients, and two for the rule."""
+        return self.home.empty((4, self.block), dtype=self.dtype)
 
     def state(self, slot: Slot, buffer: str) -> Array:
         """The part of a state array that belongs to a parameter, in the parameter's shape: a view."""
@@ -154,6 +162,28 @@ class FlatSequence:
             if not data.flags.c_contiguous:  # then reshape made a copy
                 data[...] = values[slot.name].reshape(data.shape)
             slot.parameter._version.count += 1  # a graph recorded before this step is out of date
+
+    def apply_at_once(self, kernel: Callable[..., Any], updates: Sequence[tuple[Sequence[Slot], Any]]) -> None:
+        """Let a kernel write all parameters of several runs, and their state, in one call.
+
+        Args:
+            kernel: kernel(starts, sizes, *buffers) returns update(parameters, gradients, settings), whose arguments
+                have an element for each slot of the row; where the gradient is None, it does nothing. It is asked
+                once and may keep on the device what it knows of the row.
+            updates: the runs, each with the settings that are to reach `update`.
+        """
+        if self._at_once is None or self._at_once[0] is not kernel:
+            starts, sizes = [slot.start for slot in self.slots], [slot.parameter.size for slot in self.slots]
+            self._at_once = kernel, kernel(starts, sizes, *self.buffers.values())
+        chosen = {id(slot): settings for run, settings in updates for slot in run}
+        self._at_once[1](
+            [slot.parameter.data for slot in self.slots],
+            [_gradient(slot) if id(slot) in chosen else None for slot in self.slots],
+            [chosen.get(id(slot)) for slot in self.slots],
+        )
+        for run, _ in updates:
+            for slot in run:
+                slot.parameter._version.count += 1
 
 
 def _gradient(slot: Slot) -> Any:

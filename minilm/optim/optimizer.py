@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from minilm.backend import Array, to_numpy, xp
+from minilm.backend import Array, kernel_for, to_numpy, xp
 from minilm.errors import CheckpointError, ConfigurationError
 from minilm.optim.flat import FlatSequence, Slot, state_dtype
 from minilm.tensor import Tensor
@@ -87,6 +87,13 @@ class Optimizer:
 
     # --- what a subclass says
 
+    kernel: ClassVar[str | None] = None
+    """The name under which a backend may have a kernel for the whole step: see `kernel_settings`."""
+
+    def kernel_settings(self, settings: Mapping[str, Any], step: int) -> Any:
+        """What the kernel is to know of a run; arguments as those of `update`."""
+        raise NotImplementedError
+
     def state_names(self) -> tuple[str, ...]:
         """The names of the arrays, each of the parameter's shape, that the rule keeps from step to step."""
         return ()
@@ -114,14 +121,21 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place; where `.grad` is None nothing happens."""
+        kernel = None if self.kernel is None else kernel_for(self.kernel)
         for flat in self._flats:
+            at_once = []
             for run in flat.runs():
                 for slot in run:
                     slot.step += 1
                 settings = self.param_groups[run[0].group]
                 if not run[0].decays:
                     settings = {**settings, "weight_decay": 0.0}
-                flat.apply(run, partial(self.update, settings, run[0].step))
+                if kernel is None:
+                    flat.apply(run, partial(self.update, settings, run[0].step))
+                else:
+                    at_once.append((run, self.kernel_settings(settings, run[0].step)))
+            if kernel is not None and at_once:
+                flat.apply_at_once(kernel, at_once)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients; with `set_to_none=False` they become arrays of zeros instead."""

@@ -17,10 +17,10 @@ and recorded); recording is the switch that `no_grad` turns. No operation is kno
 
 from minilm.tensor.operation import OPERATIONS, Operation, differentiable, elementwise
 from minilm.tensor.recording import enable_grad, is_grad_enabled, no_grad
-from minilm.tensor.tape import Node, backpropagate, unbroadcast
+from minilm.tensor.tape import Node, backpropagate, unbroadcast, wide_sum
 from minilm.tensor.tensor import Tensor, unwrap
 
 __all__ = [
     *("OPERATIONS", "Node", "Operation", "Tensor", "backpropagate", "differentiable", "elementwise", "enable_grad"),
-    *("is_grad_enabled", "no_grad", "unbroadcast", "unwrap"),
+    *("is_grad_enabled", "no_grad", "unbroadcast", "unwrap", "wide_sum"),
 ]

@@ -112,13 +112,20 @@ def _check_versions(node: Node) -> None:
             )
 
 
+def wide_sum(x: Array, axis: Any, keepdims: bool = False) -> Array:
+    """The sum of floats in their own dtype, added up in float32 where that is float16."""
+    if x.dtype.char != "e":
+        return x.sum(axis=axis, keepdims=keepdims, dtype=x.dtype)
+    return x.sum(axis=axis, keepdims=keepdims, dtype="float32").astype(x.dtype)
+
+
 def unbroadcast(gradient: Array, shape: tuple[int, ...]) -> Array:
     """Sum `gradient` over the axes along which an input of `shape` was broadcast."""
     if gradient.shape == shape:
         return gradient
     extra = gradient.ndim - len(shape)
     ones = tuple(extra + i for i, n in enumerate(shape) if n == 1 and gradient.shape[extra + i] != 1)
-    return gradient.sum(axis=(*range(extra), *ones), keepdims=True, dtype=gradient.dtype).reshape(shape)
+    return wide_sum(gradient, (*range(extra), *ones), keepdims=True).reshape(shape)
 
 
 def _vjps(node: Node, cotangents: Any) -> Iterable[Array | None]:

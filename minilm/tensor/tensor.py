@@ -33,6 +33,7 @@ class Tensor:
 
     Args:
         data: an array, a Tensor, a number or nested lists of numbers; it is copied. Python floats become float32.
+            What comes from the host, NumPy arrays included, is made an array of the current backend.
         requires_grad: record what is done with it, so that `backward` can fill in `.grad`.
         dtype: convert to this dtype.
 
@@ -101,8 +102,10 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        if is_array(data):
-            array = data.astype(dtype or data.dtype)  # astype copies, always
+        if isinstance(data, np.ndarray):
+            array = asarray(data.astype(dtype or data.dtype))  # astype copies, always
+        elif is_array(data):
+            array = data.astype(dtype or data.dtype)
         else:
             array = np.array(data, dtype=dtype)
             if dtype is None and array.dtype == np.float64 and not isinstance(data, np.generic):
@@ -235,7 +238,7 @@ class Tensor:
         if value is None:
             self._grad = None
             return
-        array = value.data if isinstance(value, Tensor) else value
+        array = self._operand(value)
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(
                 f"a gradient has the shape and dtype of its tensor, {self.shape} {self.dtype}; "

@@ -230,6 +230,17 @@ def _linear(operation: Any, generator: Generator, x: Any, weight: Any, bias: Any
     return (lambda x, w, b: operation(x, fit(w, 2, x.shape[-1]), fit(b, 2)) * 0.5) if x.ndim else None
 
 
+@recipe(3, "linear_activation")
+def _linear_activation(operation: Any, generator: Generator, x: Any, weight: Any, residual: Any) -> Any:
+    activation = ("gelu_tanh", "gelu", "silu")[int(generator.integers(0, 3))]  # no relu: its kink could be near
+
+    def step(x: Any, weight: Any, residual: Any) -> Any:
+        y = operation(x, fit(weight, 2, x.shape[-1]), None, activation, fit(residual, *x.shape[:-1], 2))
+        return y * 0.5
+
+    return step if x.ndim else None
+
+
 @recipe(1, "cross_entropy")
 def _cross_entropy(operation: Any, generator: Generator, x: Any) -> Any:
     target = generator.integers(0, 3, (2,))
@@ -245,6 +256,11 @@ def _layer_norm(operation: Any, generator: Generator, x: Any, weight: Any, bias:
 @recipe(2, "rms_norm")
 def _rms_norm(operation: Any, generator: Generator, x: Any, weight: Any) -> Any:
     return lambda x, w: operation(fit(x, 2, 4), 4, fit(w, 4), eps=0.5)
+
+
+@recipe(3, "add_rms_norm")
+def _add_rms_norm(operation: Any, generator: Generator, x: Any, residual: Any, weight: Any) -> Any:
+    return lambda x, r, w: operation(fit(x, 2, 4), fit(r, 2, 4), fit(w, 4), eps=0.5)
 
 
 @recipe(1, "dropout")

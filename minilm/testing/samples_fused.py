@@ -79,6 +79,45 @@ add_sample("rms_norm", "weight", lambda x, w: Ops.rms_norm(x, 4, w), leaf(2, 3, 
 add_sample("rms_norm", "two axes", lambda x, w: Ops.rms_norm(x, (2, 3), w, 0.1), leaf(2, 2, 3, layout="F"), leaf(2, 3))
 add_sample("rms_norm", "no rows", lambda x, w: Ops.rms_norm(x, 4, w), leaf(0, 4), leaf(4))
 
+# ----- operations that are several in one
+
+for activation in ("gelu_tanh", "gelu", "silu"):
+    add_sample(
+        "linear_activation",
+        activation,
+        lambda x, w, b, f=activation: Ops.linear_activation(x, w, b, f),
+        *(leaf(2, 3), leaf(4, 3), leaf(4)),
+    )
+add_sample(
+    "linear_activation",
+    "relu",  # the sums of these stay away from 0
+    lambda x, w, b: Ops.linear_activation(x, w, b, "relu"),
+    *(leaf(2, 1, kind="nonzero"), leaf(3, 1, kind="nonzero"), leaf(3, kind="apart") ),
+)
+add_sample(
+    "linear_activation",
+    "residual",
+    lambda x, w, b, r: Ops.linear_activation(x, w, b, "silu", r),
+    *(leaf(2, 2, 3, layout="F"), leaf(4, 3), leaf(4), leaf(2, 2, 4)),
+)
+add_sample(
+    "linear_activation",
+    "residual, no bias",
+    lambda x, w, r: Ops.linear_activation(x, w, residual=r),
+    *(leaf(3), leaf(2, 3, layout="strided"), leaf(2)),
+)
+add_sample("linear_activation", "no rows", Ops.linear_activation, leaf(0, 3), leaf(2, 3), leaf(2))
+add_sample("add_rms_norm", "last axis", Ops.add_rms_norm, leaf(2, 3, 4), leaf(2, 3, 4, layout="F"), leaf(4))
+add_sample(
+    "add_rms_norm",
+    "two axes, eps",
+    lambda x, r, w: Ops.add_rms_norm(x, r, w, 0.1),
+    *(leaf(2, 2, 3), leaf(2, 2, 3), leaf(2, 3)),
+)
+add_sample("add_rms_norm", "the norm alone", lambda *a: Ops.add_rms_norm(*a)[0], leaf(2, 4), leaf(2, 4), leaf(4))
+add_sample("add_rms_norm", "the sum alone", lambda *a: Ops.add_rms_norm(*a)[1], leaf(2, 4), leaf(2, 4), leaf(4))
+add_sample("add_rms_norm", "no rows", Ops.add_rms_norm, leaf(0, 4), leaf(0, 4), leaf(4))
+
 # ----- dropout and positions
 
 add_sample("dropout", "half", lambda x: Ops.dropout(x, 0.5, True, Generator(3)), leaf(3, 4))

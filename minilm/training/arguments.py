@@ -23,6 +23,8 @@ class TrainingArguments:
     per_device_eval_batch_size: int = 8
     gradient_accumulation_steps: int = 1  # batches to a step; the gradient is that of one big batch
 
+    fp16: bool = False  # compute in float16, with float32 master weights and a loss scale; see mixed_precision
+
     optim: str = "adamw"  # or "adam", "sgd"
     learning_rate: float = 5e-5
     weight_decay: float = 0.0  # on matrices only

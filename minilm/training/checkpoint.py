@@ -45,11 +45,13 @@ def save_checkpoint(
     tokenizer: Tokenizer | None = None,
     arrays: Mapping[str, np.ndarray] | None = None,
     state: Mapping[str, Any] | None = None,
+    weights: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write a checkpoint to `folder`, which appears whole or not at all.
 
     Args:
         arrays, state: what resuming needs besides the parameters: arrays, and what JSON can hold.
+        weights: the parameters by name, where the model holds them in lower precision; by default the model's own.
 
     Raises:
         TrainingError: if the disk is full or cannot be written; what was there before still is.
@@ -59,7 +61,7 @@ def save_checkpoint(
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed while saving
         partial.mkdir()
-        _save_arrays(partial / "model.safetensors", model.state_dict())
+        _save_arrays(partial / "model.safetensors", model.state_dict() if weights is None else weights)
         _save_arrays(partial / "optimizer.safetensors", arrays or {})
         _save_json(partial / "config.json", model_config(model))
         _save_json(partial / "trainer_state.json", dict(state or {}))

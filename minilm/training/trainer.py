@@ -4,7 +4,11 @@ It knows `model.loss(batch)`, a mean over the batch, and dict batches; nothing e
 
     draw gradient_accumulation_steps batches
     loss, backward, weighted by each batch's share of the labels: the gradient of one big batch
-    stop with a diagnosis if the loss or the gradient is not finite; clip; update
+    clip by the norm of the gradient; read the losses and the norm; stop with a diagnosis if one is not finite; update
+
+Batches stay on the host: each operation checks the ids it is given there and moves them. A step waits for the device
+once, where the losses and the norm are read, all in one transfer. It could not wait less: whether the update is
+taken hangs on them.
 
 A run that is killed at any moment and resumed gives the same parameters, bit for bit, as one that was not: a
 checkpoint holds the parameters, the optimizer's state, the generator, the position in the data and what the model
@@ -17,17 +21,20 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from minilm.backend import to_numpy, xp
 from minilm.errors import CheckpointError, ConfigurationError, TrainingError
 from minilm.evaluation import count_labels, evaluate_language_model
 from minilm.nn import Module
-from minilm.optim import SGD, Adam, AdamW, Optimizer, clip_grad_norm_, grad_norm, schedule
+from minilm.optim import SGD, Adam, AdamW, Optimizer, clip_gradients, schedule
 from minilm.random import Generator, using_generator
+from minilm.tensor import Tensor
 from minilm.text import BatchSource, ShuffledBatches, Tokenizer, pad_collate
 from minilm.training.arguments import TrainingArguments
 from minilm.training.callbacks import Callback, MetricsLog, ProgressBar
@@ -41,6 +48,7 @@ from minilm.training.checkpoint import (
     save_checkpoint,
 )
 from minilm.training.diagnosis import first_nonfinite
+from minilm.training.mixed_precision import MixedPrecision
 from minilm.training.process import StopSignals, keep_freed_memory, peak_memory
 
 
@@ -63,7 +71,7 @@ class TrainOutput:
     """What `Trainer.train` returns."""
 
     global_step: int
-    training_loss: float  # mean over the steps of this call
+    training_loss: float  # mean over the steps of this call (with fp16: those with a finite loss)
     metrics: dict[str, float]
 
 
@@ -71,11 +79,18 @@ class Interrupted(TrainingError):
     """Ctrl-C or SIGTERM: the step was finished and saved, and the message says how to go on."""
 
 
+def _values(*scalars: Any) -> list[float]:
+    """The values of Tensors, arrays and floats of one element, in one transfer."""
+    arrays = [s.data.reshape(()) if isinstance(s, Tensor) else s for s in scalars]
+    home = xp(arrays[0])
+    return to_numpy(home.stack([home.asarray(a, dtype="float64") for a in arrays])).tolist()
+
+
 class Trainer:
     """Train a model, with Hugging Face's names.
 
     Args:
-        model: a Module with `loss(batch) -> scalar Tensor`.
+        model: a Module with `loss(batch) -> scalar Tensor`. With args.fp16 it becomes float16.
         args: the settings.
         train_dataset, eval_dataset: examples by number (`len`, `[i]` -> dict of arrays), or batches
             (`minilm.text.BatchSource`).
@@ -104,6 +119,12 @@ class Trainer:
         if args.eval_strategy != "no" and self.eval_batches is None:
             raise ConfigurationError(f"eval_strategy={args.eval_strategy!r} needs an eval_dataset")
         self.total_steps = self._total_steps() if self.train_batches is not None else 0
+        if args.fp16 and optimizers[0] is not None:
+            raise ConfigurationError(
+                "fp16 trains float32 copies of the weights, which an optimizer made before does not know: "
+                "let args name the optimizer (optim), or leave fp16 out"
+            )
+        self.precision = MixedPrecision(model) if args.fp16 else None
         self.optimizer = optimizers[0] or self._make_optimizer()
         self.schedule = optimizers[1] or schedule(
             args.lr_scheduler_type, args.warmup_steps, max(self.total_steps, 1), args.min_lr_ratio
@@ -137,7 +158,7 @@ class Trainer:
 
     def _make_optimizer(self) -> Optimizer:
         args = self.args
-        parameters = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
+        parameters = [(name, p) for name, p in (self.precision or self.model).named_parameters() if p.requires_grad]
         if args.optim == "sgd":  # PyTorch's SGD decays whatever it is given: give it the matrices apart
             matrices = [(name, p) for name, p in parameters if p.ndim >= 2]
             others = [(name, p) for name, p in parameters if p.ndim < 2]
@@ -194,29 +215,32 @@ class Trainer:
         started, tokens_before, first_step = time.perf_counter(), state.tokens, state.step
         seconds_aside = 0.0  # evaluating and saving do not count as training speed
         total_loss = logged_loss = 0.0
-        logged_steps = 0
+        total_steps = logged_steps = 0
         steps = self._steps()
         while state.step < self.total_steps:
             batches, ends_epoch = next(steps)
             loss, norm = self._update(batches)
-            total_loss, logged_loss, logged_steps = total_loss + loss, logged_loss + loss, logged_steps + 1
+            if math.isfinite(loss):  # else float16 overflowed and the step was left out
+                total_loss, total_steps = total_loss + loss, total_steps + 1
+                logged_loss, logged_steps = logged_loss + loss, logged_steps + 1
             seconds = time.perf_counter() - started - seconds_aside
             speed = (state.tokens - tokens_before) / seconds
             self._tell("on_step_end", {"loss": loss, "tokens_per_second": speed})
 
             last = state.step == self.total_steps
             paused = time.perf_counter()
-            if state.step % args.logging_steps == 0 or last:
+            if (state.step % args.logging_steps == 0 or last) and logged_steps:
                 left = (self.total_steps - state.step) * seconds / (state.step - first_step)
                 metrics = {
                     "step": state.step,
                     "epoch": round(state.epoch + state.batch / len(self.train_batches or ()), 4),
                     "loss": logged_loss / logged_steps,
-                    "grad_norm": norm,
+                    "grad_norm": norm if math.isfinite(norm) else None,
                     "learning_rate": self.optimizer.param_groups[0]["lr"],
                     "tokens": state.tokens,
                     "tokens_per_second": speed,
                     "seconds_left": left,
+                    **({"loss_scale": self.precision.scale} if self.precision else {}),
                 }
                 self._tell("on_log", metrics)
                 logged_loss, logged_steps = 0.0, 0
@@ -234,14 +258,14 @@ class Trainer:
 
         seconds = time.perf_counter() - started - seconds_aside
         if args.load_best_model_at_end and state.best_checkpoint:
-            load_weights(self.output_dir / state.best_checkpoint, self.model)
+            self._load_weights(self.output_dir / state.best_checkpoint)
         metrics = {
             "train_runtime": seconds,
             "train_tokens_per_second": (state.tokens - tokens_before) / seconds if seconds else 0.0,
             "peak_memory_mb": peak_memory() / 2**20,
             **state.last_eval,
         }
-        return TrainOutput(state.step, total_loss / max(state.step - first_step, 1), metrics)
+        return TrainOutput(state.step, total_loss / max(total_steps, 1), metrics)
 
     def _steps(self) -> Iterator[tuple[list[dict[str, Any]], bool]]:
         """The batches of each step from where the state is, and whether the step ends an epoch."""
@@ -257,25 +281,37 @@ class Trainer:
 
     def _update(self, batches: list[dict[str, Any]]) -> tuple[float, float]:
         """One step; returns (loss, norm of the gradient before clipping)."""
-        state, args = self.state, self.args
-        before = self.generator.state_dict()
+        state, args, precision = self.state, self.args, self.precision
         self.optimizer.scale_lr(self.schedule(state.step))
         counts = [count_labels(batch) for batch in batches]
-        loss = 0.0
-        for batch, count in zip(batches, counts, strict=True):
-            share = count / sum(counts)
-            batch_loss = self.model.loss(batch)
-            value = batch_loss.item()
-            if not math.isfinite(value):
-                raise self._not_finite(f"the loss is {value}", batch, before)
-            batch_loss.backward(np.asarray(share, dtype=batch_loss.dtype))
-            loss += share * value
-        parameters = list(self.model.parameters())
-        norm = clip_grad_norm_(parameters, args.max_grad_norm) if args.max_grad_norm else grad_norm(parameters)
-        if not math.isfinite(norm):
-            raise self._not_finite(f"the norm of the gradient is {norm}", batches[-1], before)
-        self.optimizer.step()
+        shares = [count / sum(counts) for count in counts]
+        losses: list[Tensor] = []
+        before = []  # the generator's state, to draw the same masks again
+        # In float16 overflow is how the loss scale finds its place; on the way it is no news.
+        with np.errstate(over="ignore", invalid="ignore") if precision else nullcontext():
+            for batch, share in zip(batches, shares, strict=True):
+                before.append(self.generator.state_dict())
+                batch_loss = self.model.loss(batch)
+                weight = share * precision.scale if precision else share
+                batch_loss.backward(xp(batch_loss.data).full(batch_loss.shape, weight, dtype=batch_loss.dtype))
+                losses.append(batch_loss.detach())
+            if precision:
+                precision.unscale()
+            parameters = [p for _, p in (precision or self.model).named_parameters()]
+            norm = clip_gradients(parameters, args.max_grad_norm or None)
+        *values, norm = _values(*losses, norm)
+        if all(map(math.isfinite, (*values, norm))):
+            self.optimizer.step()
+            if precision:
+                precision.succeeded()
+        elif precision is None or not precision.overflowed():
+            bad = next((k for k, value in enumerate(values) if not math.isfinite(value)), None)
+            what = f"the norm of the gradient is {norm}" if bad is None else f"the loss is {values[bad]}"
+            k = -1 if bad is None else bad
+            raise self._not_finite(what, batches[k], before[k])
+        self.model.zero_grad()
         self.optimizer.zero_grad()
+        loss = sum(share * value for share, value in zip(shares, values, strict=True))
         state.step += 1
         state.batch += len(batches)
         state.tokens += sum(np.size(batch.get("input_ids", ())) for batch in batches)
@@ -350,10 +386,12 @@ class Trainer:
             **asdict(self.state),
             "optimizer": optimizer,
             "generator": self.generator.state_dict(),
+            "precision": self.precision.state_dict() if self.precision else None,
             "batches_per_epoch": len(self.train_batches or ()),
             "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.args).items()},
         }
-        save_checkpoint(folder, self.model, self.tokenizer, arrays, state)
+        weights = self.precision.weights() if self.precision else None
+        save_checkpoint(folder, self.model, self.tokenizer, arrays, state, weights)
         self._saved_step = self.state.step
         self._tell("on_save", folder)
         if self.args.save_total_limit is not None:
@@ -382,18 +420,28 @@ class Trainer:
                 f"{folder} was trained with {state.get('batches_per_epoch')} batches an epoch, "
                 f"and this run has {batches}: resume with the same data, batch size and block size"
             )
+        if (state.get("precision") is not None) != self.args.fp16:
+            was = "without" if self.args.fp16 else "with"
+            raise CheckpointError(f"{folder} was trained {was} fp16: resume with the same setting, or start a new run")
         arrays = read_arrays(folder, "optimizer.safetensors")
         tensors = {n.removeprefix("optimizer."): a for n, a in arrays.items() if n.startswith("optimizer.")}
         extra = {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
         try:
             loaded = TrainerState(**{name: state[name] for name in TrainerState.__dataclass_fields__})
-            load_weights(folder, self.model)
+            self._load_weights(folder)
+            if self.precision:
+                self.precision.load_state_dict(state["precision"])
             self.optimizer.load_state_dict({**state["optimizer"], "tensors": tensors})
             self.generator.load_state_dict(state["generator"])
             self.model.set_extra_state(extra)
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{folder} cannot be resumed from: trainer_state.json lacks {error}") from error
         self.state = loaded
+
+    def _load_weights(self, folder: Path) -> None:
+        load_weights(folder, self.model)
+        if self.precision:
+            self.precision.load_weights(read_arrays(folder, "model.safetensors"))
 
     # --- signals and callbacks
 
