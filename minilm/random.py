@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.backend import Array, current_backend
+from minilm.backend import Array, current_backend, xp
 
 _U32 = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -119,11 +119,14 @@ class Generator:
         offset, self.offset = self.offset, self.offset + n
         return self.seed, offset
 
-    def keep_mask(self, shape: tuple[int, ...], p: float) -> Array:
-        """bool mask, each element False (dropped) with probability p; in C order element i has counter offset + i."""
+    def keep_mask(self, shape: tuple[int, ...], p: float, like: Array = None) -> Array:
+        """bool mask, each element False (dropped) with probability p; in C order element i has counter offset + i.
+
+        It is made where `like` lives; if that is None, where the current backend makes arrays.
+        """
         n = int(np.prod(shape, dtype=np.int64))
         seed, offset = self.reserve(n)
-        home = current_backend().array_module()
+        home = current_backend().array_module() if like is None else xp(like)
         return counter_uniform(seed, offset, n, home).reshape(shape) >= np.float32(p)
 
     # state

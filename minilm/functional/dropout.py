@@ -23,7 +23,7 @@ def dropout_factors(shape: tuple[int, ...], p: float, like: Array, generator: Ge
     """m / (1 - p) in the dtype of `like`: what an element is multiplied by, 0 if it is dropped."""
     if p == 1:
         return xp(like).zeros(shape, dtype=like.dtype)
-    keep = (generator or current_generator()).keep_mask(shape, p)
+    keep = (generator or current_generator()).keep_mask(shape, p, like)
     return keep * like.dtype.type(1 / (1 - p))
 
 

@@ -22,8 +22,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
-from minilm.backend import Array, asarray, is_array, owner, xp
-from minilm.tensor.tensor import Tensor, Version
+from minilm.backend import Array, is_array, owner, xp
+from minilm.tensor.tensor import Tensor, Version, from_host
 
 if TYPE_CHECKING:
     from minilm.tensor.operation import Operation
@@ -247,8 +247,7 @@ def _cotangent(output: Tensor, gradient: Any) -> Array:
                 f"(.sum(), .mean()), or pass gradient=<array of shape {output.shape}>"
             )
         return home.ones(output.shape, dtype=output.dtype)
-    array = gradient.data if isinstance(gradient, Tensor) else gradient
-    array = array if is_array(array) else asarray(array)
+    array = gradient.data if isinstance(gradient, Tensor) else from_host(gradient)
     xp(output.data, array)
     if array.shape != output.shape:
         raise ValueError(f"the cotangent has shape {array.shape}, but the tensor has shape {output.shape}")

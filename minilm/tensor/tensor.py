@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from minilm.tensor.tape import Node
 
 
+def from_host(value: Any) -> Array:
+    """A NumPy array, a number or a list as an array of the current backend; an array of a device as it is."""
+    return asarray(value) if isinstance(value, np.ndarray) or not is_array(value) else value
+
+
 class Version:
     """How often the memory of a tensor, shared with its views, was changed in place."""
 
@@ -238,7 +243,7 @@ class Tensor:
         if value is None:
             self._grad = None
             return
-        array = self._operand(value)
+        array = self._operand(value if isinstance(value, Tensor) else from_host(value))
         if array.shape != self.shape or array.dtype != self.dtype:
             raise ValueError(
                 f"a gradient has the shape and dtype of its tensor, {self.shape} {self.dtype}; "

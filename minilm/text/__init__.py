@@ -14,6 +14,7 @@ The beginning of everything: documents = load_corpus("shakespeare"), or read_doc
 
 from minilm.text.batches import (
     BatchSource,
+    OrderedBatches,
     SequentialBatches,
     ShuffledBatches,
     StreamBatches,
@@ -49,6 +50,7 @@ __all__ = [
     "CORPORA",
     "CharTokenizer",
     "Corpus",
+    "OrderedBatches",
     "SequentialBatches",
     "ShuffledBatches",
     "StreamBatches",

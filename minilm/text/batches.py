@@ -3,10 +3,11 @@
     TokenWindows       examples: one long row of tokens cut into windows of T, the next tokens as labels
     pad_collate        examples of different lengths -> one batch
     ShuffledBatches    for training: any examples, in a new order each epoch
+    OrderedBatches     for evaluation: any examples, in their own order
     StreamBatches      for truncated backpropagation through time: batch k + 1 goes on where batch k ended
     SequentialBatches  for evaluation: every token is a label exactly once
 
-The last three share one interface, all that a trainer needs: `len(batches)` batches make an epoch, and
+The last four share one interface, all that a trainer needs: `len(batches)` batches make an epoch, and
 `batches.epoch(e, start=k)` yields batches k, k + 1, ... of epoch e. What it yields depends on the arguments
 and the seed alone, never on what was drawn before, and no batch is made just to be skipped. So a run that
 stopped after batch k of epoch e resumes exactly, and the position (e, k) is all that has to be saved.
@@ -179,6 +180,27 @@ class ShuffledBatches(BatchSource):
         for batch in range(start, len(self)):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             yield self.collate([dataset[int(index)] for index in chosen])
+
+
+class OrderedBatches(BatchSource):
+    """Examples in order, each once; the last batch may be smaller. For evaluation."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        collate: Callable[[Sequence[Example]], Batch] = pad_collate,
+    ) -> None:
+        _check_batch_size(batch_size)
+        self.dataset, self.batch_size, self.collate = dataset, batch_size, collate
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.batch_size)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        n = len(self.dataset)
+        for begin in range(start * self.batch_size, n, self.batch_size):
+            yield self.collate([self.dataset[i] for i in range(begin, min(begin + self.batch_size, n))])
 
 
 class StreamBatches(BatchSource):

@@ -4,7 +4,7 @@ The model computes in float16: half the memory, and the fast units of a GPU. Two
 
 - *Master weights.* An update of 1e-4 is lost on a float16 weight of 1, whose neighbours are 1e-3 away. The optimizer
   works on float32 copies; after each step the model gets them rounded.
-- *The loss scale* s (section 3.2 of the paper). A gradient below 6e-8 is 0 in float16, and many are. So the backward pass
+- *The loss scale* s (section 3.2 of the paper). A gradient below 6e-8 is 0 in float16, and many are. So backward
   starts from s instead of 1, and the gradients are divided by s in float32, before they are clipped:
 
       loss.backward(s)      master.grad = float32(model.grad) / s
@@ -75,7 +75,7 @@ class MixedPrecision:
             self.scale, self.good_steps = self.scale * 2, 0
 
     def overflowed(self) -> bool:
-        """After a loss or a gradient that is not finite: halve the scale. False if it is 1 already: no overflow then."""
+        """After a loss or a gradient that is not finite: halve the scale. False if it is 1: that was no overflow."""
         if self.scale <= 1:
             return False
         self.scale, self.good_steps = max(self.scale / 2, 1.0), 0

@@ -22,7 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from minilm.nn import Module
 from minilm.optim import SGD, Adam, AdamW, Optimizer, clip_gradients, schedule
 from minilm.random import Generator, using_generator
 from minilm.tensor import Tensor
-from minilm.text import BatchSource, ShuffledBatches, Tokenizer, pad_collate
+from minilm.text import BatchSource, OrderedBatches, ShuffledBatches, Tokenizer, pad_collate
 from minilm.training.arguments import TrainingArguments
 from minilm.training.callbacks import Callback, MetricsLog, ProgressBar
 from minilm.training.checkpoint import (
@@ -50,29 +50,7 @@ from minilm.training.checkpoint import (
 from minilm.training.diagnosis import first_nonfinite
 from minilm.training.mixed_precision import MixedPrecision
 from minilm.training.process import StopSignals, keep_freed_memory, peak_memory
-
-
-@dataclass
-class TrainerState:
-    """Where a run is; all of it goes into a checkpoint."""
-
-    step: int = 0
-    epoch: int = 0  # which pass over the data,
-    batch: int = 0  # and how many of its batches are used up
-    tokens: int = 0  # trained on so far (numbers in input_ids)
-    best_metric: float | None = None
-    best_checkpoint: str | None = None
-    evaluations_without_improvement: int = 0
-    last_eval: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TrainOutput:
-    """What `Trainer.train` returns."""
-
-    global_step: int
-    training_loss: float  # mean over the steps of this call (with fp16: those with a finite loss)
-    metrics: dict[str, float]
+from minilm.training.state import TrainerState, TrainOutput
 
 
 class Interrupted(TrainingError):
@@ -144,7 +122,7 @@ class Trainer:
         if training:
             size = self.args.per_device_train_batch_size
             return ShuffledBatches(dataset, size, self.args.seed, drop_last=False, collate=self.data_collator)
-        return _InOrder(dataset, self.args.per_device_eval_batch_size, self.data_collator)
+        return OrderedBatches(dataset, self.args.per_device_eval_batch_size, self.data_collator)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -455,18 +433,3 @@ class Trainer:
             return f"{step}; nothing was saved, since save_strategy is 'no'"
         folder = self.output_dir / f"checkpoint-{self.state.step}"
         return f"{step}; saved {folder}. Resume with: --resume {self.output_dir}"
-
-
-class _InOrder(BatchSource):
-    """Examples by number, in order, each once: for evaluation."""
-
-    def __init__(self, dataset: Any, batch_size: int, collate: Callable[[Sequence[Any]], dict[str, Any]]) -> None:
-        self.dataset, self.batch_size, self.collate = dataset, batch_size, collate
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.dataset) / self.batch_size)
-
-    def _batches(self, epoch: int, start: int) -> Iterator[dict[str, Any]]:
-        for begin in range(start * self.batch_size, len(self.dataset), self.batch_size):
-            end = min(begin + self.batch_size, len(self.dataset))
-            yield self.collate([self.dataset[i] for i in range(begin, end)])

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from minilm.errors import DataError
 from minilm.random import Generator
-from minilm.text import SequentialBatches, ShuffledBatches, StreamBatches, TokenWindows, pad_collate
+from minilm.text import (
+    OrderedBatches,
+    SequentialBatches,
+    ShuffledBatches,
+    StreamBatches,
+    TokenWindows,
+    pad_collate,
+)
 
 
 def equal(one, other):
@@ -21,6 +28,7 @@ def sources(tokens, B, T):
         lambda: ShuffledBatches(TokenWindows(tokens, T), B, seed=7, drop_last=False),
         lambda: StreamBatches(tokens, B, T),
         lambda: SequentialBatches(tokens, B, T),
+        lambda: OrderedBatches(TokenWindows(tokens, T), B),
     ]
     made = []
     for kind in kinds:
@@ -238,3 +246,11 @@ def test_wrong_shapes_and_sizes_are_refused():
     ):
         with pytest.raises(ValueError, match="at least 1, and is 0"):
             make()
+
+
+@given(st.integers(0, 20), st.integers(1, 7), st.integers(0, 5))
+def test_ordered_batches_give_each_example_once_in_order_from_any_batch(n, size, start):
+    batches = OrderedBatches([{"x": np.array([i])} for i in range(n)], size)
+    start = min(start, len(batches))
+    found = [int(x) for batch in batches.epoch(0, start) for x in batch["x"][:, 0]]
+    assert found == list(range(start * size, n))
