@@ -42,7 +42,8 @@ def test_linear_activation_equals_its_twin(activation, leading, n_in, n_out, wit
 def test_relu_of_a_linear_layer_by_hand():
     """z = (3, -1): the second channel is shut, and so are its weights."""
     x, weight, bias, residual = (
-        Tensor(np.array(a), requires_grad=True) for a in ([[1.0, 2.0]], [[1.0, 1.0], [1.0, -1.0]], [0.0, 0.0], [[5.0, 5.0]])
+        Tensor(np.array(a), requires_grad=True)
+        for a in ([[1.0, 2.0]], [[1.0, 1.0], [1.0, -1.0]], [0.0, 0.0], [[5.0, 5.0]])
     )
     y = F.linear_activation(x, weight, bias, "relu", residual)
     np.testing.assert_array_equal(y.numpy(), [[8, 5]])
@@ -69,7 +70,8 @@ def test_what_does_not_fit_is_named():
     x, weight = Tensor(np.zeros((2, 3))), Tensor(np.zeros((4, 3)))
     with pytest.raises(ValueError, match=r"linear_activation: activation is one of 'gelu_tanh'.*got 'tanh'"):
         F.linear_activation(x, weight, None, "tanh")
-    with pytest.raises(ValueError, match=r"linear_activation: residual \(4,\) must have the shape of the output \(2, 4\)"):
+    message = r"linear_activation: residual \(4,\) must have the shape of the output \(2, 4\)"
+    with pytest.raises(ValueError, match=message):
         F.linear_activation(x, weight, residual=Tensor(np.zeros(4)))
     with pytest.raises(ValueError, match=r"linear_activation: x \(\.\.\., in_features\)"):
         F.linear_activation(x, Tensor(np.zeros((4, 2))))

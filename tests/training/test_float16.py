@@ -149,7 +149,8 @@ def test_the_scale_doubles_after_so_many_good_steps() -> None:
         precision.succeeded() if good else precision.overflowed()
         scales.append(precision.scale)
     assert scales == [8, 8, 16, 16, 16, 8, 8, 8, 16]
-    assert (MixedPrecision(small_model("gpt")).scale, MixedPrecision(small_model("gpt")).growth_interval) == (65536, 2000)
+    mixed = MixedPrecision(small_model("gpt"))
+    assert (mixed.scale, mixed.growth_interval) == (65536, 2000)
 
 
 def test_the_scale_does_not_show_in_the_gradients() -> None:
