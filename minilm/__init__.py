@@ -23,8 +23,8 @@ before it has been read:
     generation    sampling, greedy or random, as a stream
     evaluation    loss, perplexity, bits per character, baselines
     training      the one trainer, and checkpoints that resume bit for bit
-    plots         loss curves
-    cli           minilm doctor, train, sample, eval, gradcheck, demo
+    plots         loss curves, rooflines
+    cli           minilm doctor, train, sample, eval, gradcheck, bench, demo
 
     kernels       read last, but it stands on the ground: faster ways to compute the fused operations, which
                   import nothing of minilm (the folder kernels/ at the top of the repository)

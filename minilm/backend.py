@@ -19,7 +19,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType, TracebackType
 from typing import Annotated, Any, TypeAlias
 
@@ -111,6 +111,8 @@ def scatter_add_rows(rows: Array, ids: Array, n: int) -> Array:
     On NumPy the rows are sorted by id and each run is summed at once: same bits every time, and some ten times
     as fast as `np.add.at` on rows. CuPy's `add.at` uses atomics, so there the order of the sum is not fixed.
     """
+    if rows.dtype == "float16":  # thousands of rows may go into one: they are added up in float32
+        return scatter_add_rows(rows.astype("float32"), ids, n).astype("float16")
     module = xp(rows, ids)
     y = module.zeros((n, rows.shape[1]), dtype=rows.dtype)
     if module is not np:
@@ -142,10 +144,28 @@ class Backend:
         return np if self.module == "numpy" else importlib.import_module(self.module)
 
 
+# The operations that have a Triton kernel; those not named here keep their textbook bodies, on the same arrays.
+TRITON_KERNELS: dict[str, str] = {
+    "scaled_dot_product_attention": "minilm.kernels.attention.triton:attention",
+    "linear": "minilm.kernels.matmul.triton:linear",
+    "linear_activation": "minilm.kernels.matmul.triton:linear_activation",
+    "matmul": "minilm.kernels.matmul.triton:matmul",
+    "softmax": "minilm.kernels.softmax.triton:softmax",
+    "log_softmax": "minilm.kernels.softmax.triton:log_softmax",
+    "layer_norm": "minilm.kernels.layer_norm.triton:layer_norm",
+    "rms_norm": "minilm.kernels.rms_norm.triton:rms_norm",
+    "add_rms_norm": "minilm.kernels.rms_norm.triton:add_rms_norm",
+    "rotary_embedding": "minilm.kernels.rotary.triton:rotary_embedding",
+    "swiglu": "minilm.kernels.swiglu.triton:swiglu",
+    "cross_entropy": "minilm.kernels.cross_entropy.triton:cross_entropy",
+    "lstm": "minilm.kernels.lstm_cell.triton:lstm",
+    "adamw": "minilm.kernels.adamw.triton:adamw",  # the optimizer's step, all parameters at once
+}
+
 BACKENDS: dict[str, Backend] = {
     "numpy": Backend("numpy", "numpy"),
-    "cupy": Backend("cupy", "cupy"),
-    "triton": Backend("triton", "cupy"),
+    "cupy": Backend("cupy", "cupy", {"gelu": "minilm.kernels.gelu.cupy:gelu"}),
+    "triton": Backend("triton", "cupy", TRITON_KERNELS),  # under TRITON_INTERPRET=1 on NumPy arrays, see _switch
 }
 
 
@@ -155,16 +175,71 @@ def why_not(name: str) -> str | None:
         return f"there is no backend {name!r}: choose one of {', '.join(map(repr, BACKENDS))}"
     if name == "numpy":
         return None
-    if name == "triton" and importlib.util.find_spec("minilm.kernels.host") is None:
-        return "the 'triton' backend has no kernels in this version of minilm: use 'numpy' (or 'cupy' on a GPU)"
+    if name == "triton":
+        reason = _why_no_triton()
+        if reason is not None or _interpreting():
+            return reason
+    reason = _why_no_gpu(name)
+    if reason is None or name != "triton":
+        return reason
+    return f"{reason}. TRITON_INTERPRET=1 in the environment runs the kernels here, slowly, on NumPy arrays"
+
+
+def _why_no_triton() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        if sys.platform != "linux":
+            return f"the 'triton' backend needs the package triton, which is not for {sys.platform}: use 'numpy'"
+        return (
+            "the 'triton' backend needs the package triton, which is not installed: "
+            "pip install 'minilm[triton]', or use 'numpy'"
+        )
+    if os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "on", "true", "yes", "y") and not _interpreting():
+        return (
+            "TRITON_INTERPRET was set after triton was imported, and triton reads it once: "
+            "set it before Python starts, as in TRITON_INTERPRET=1 minilm train gpt --backend triton"
+        )
+    return None
+
+
+def _interpreting() -> bool:
+    """True if Triton kernels run in its interpreter in this process."""
+    return importlib.import_module("minilm.kernels.host").interpreting()
+
+
+def _why_no_gpu(name: str) -> str | None:
+    """None if CuPy finds a GPU that the backend `name` can use."""
     if importlib.util.find_spec("cupy") is None:
+        extras = "cupy" if name == "cupy" else "cupy,triton"
         return (
             f"the {name!r} backend needs the package cupy, which is not installed: "
-            f"pip install 'minilm[{name}]' on a machine with an NVIDIA GPU, or use 'numpy'"
+            f"pip install 'minilm[{extras}]' on a machine with an NVIDIA GPU, or use 'numpy'"
         )
-    if not importlib.import_module("cupy").cuda.is_available():
-        return f"the {name!r} backend needs a CUDA device, and cupy finds none on this machine: use 'numpy'"
+    cuda = importlib.import_module("cupy").cuda
+    needs = f"the {name!r} backend needs a CUDA device"
+    try:
+        if cuda.runtime.getDeviceCount() == 0:
+            return f"{needs}, and cupy finds none on this machine: use 'numpy'"
+    except RuntimeError as error:  # CUDARuntimeError
+        driver, runtime = cuda.runtime.driverGetVersion(), cuda.runtime.runtimeGetVersion()
+        if driver == 0:
+            return f"{needs}, and cupy finds none on this machine, nor an NVIDIA driver: use 'numpy'"
+        if "InsufficientDriver" in str(error):
+            return (
+                f"{needs}, and the NVIDIA driver here is too old: it is for CUDA {_version(driver)}, "
+                f"and this cupy for {_version(runtime)}. Update the driver, or use 'numpy'"
+            )
+        return f"{needs}, and CUDA answers {error}: use 'numpy'"
+    capability = int(cuda.Device().compute_capability)
+    if name == "triton" and capability < 80:
+        return (
+            f"the 'triton' backend needs a GPU of compute capability 8.0 (Ampere) or newer, and this one has "
+            f"{capability / 10}: use 'cupy'"
+        )
     return None
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"  # 12040 is 12.4
 
 
 _current: Backend | None = None
@@ -185,6 +260,13 @@ def _switch(name: str) -> None:
     if reason is not None:
         raise BackendError(reason)
     backend = BACKENDS[name]
+    if name == "triton":
+        if _interpreting():
+            backend = replace(backend, module="numpy")
+        try:
+            importlib.import_module("minilm.kernels.host").activate()
+        except Exception as error:
+            raise BackendError(f"the 'triton' backend could not set up Triton's launcher: {error}") from error
     kernels = {}
     for operation, target in backend.kernels.items():
         module, _, function = target.partition(":")

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from minilm import __version__
+from minilm.cli.bench import bench
 from minilm.cli.demo import demo
 from minilm.cli.doctor import doctor
 from minilm.cli.evaluate import evaluate
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "eval": evaluate,
     "sample": sample,
     "gradcheck": gradcheck,
+    "bench": bench,
     "demo": demo,
 }
 INTERRUPTED, PIPE_CLOSED = 130, 141  # what a shell says of a program that SIGINT or SIGPIPE ended

@@ -14,7 +14,7 @@ from minilm.errors import CheckpointError, ConfigurationError
 
 MODELS = ("gpt", "lstm", "gru", "rnn")
 TOKENIZERS = ("char", "byte", "word")
-DTYPES = ("float32", "float64")
+DTYPES = ("float32", "float64", "float16")
 DEFAULT_PRESET = "char-cpu"
 
 

@@ -108,7 +108,8 @@ def build_model(settings: Settings, vocab_size: int) -> Module:
             model = GPT(GPTConfig(vocab_size, s.block_size, s.n_layer, s.n_head, s.n_embd, s.dropout))
         else:
             model = LSTMLM(LSTMConfig(vocab_size, s.n_embd, s.n_hidden, s.n_layer, s.dropout, s.model))
-    return model.astype(s.dtype)
+    # float16 is the trainer's matter: it keeps the weights in float32 and the model computes with rounded ones
+    return model if s.dtype == "float16" else model.astype(s.dtype)
 
 
 def training_batches(settings: Settings, tokens: Any) -> BatchSource:
@@ -150,6 +151,7 @@ def arguments(settings: Settings, folder: Path) -> TrainingArguments:
         save_total_limit=KEPT_CHECKPOINTS,
         early_stopping_patience=s.early_stopping,
         seed=s.seed,
+        fp16=s.dtype == "float16",
         progress=False,  # the bar is one of our callbacks: it bears the model's name
     )
 

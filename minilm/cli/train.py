@@ -68,7 +68,7 @@ def train(
     block_size: Annotated[
         int | None, typer.Option(min=1, help="Context: tokens in a row of a batch.", metavar="N", **_Model)
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 or float64.", metavar="TYPE", **_Model)] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float64 or float16.", metavar="TYPE", **_Model)] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Updates of the weights.", metavar="N", **_Training)] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows of a batch.", metavar="N", **_Training)] = None,
     grad_accum: Annotated[int | None, typer.Option(min=1, help="Batches to a step.", metavar="N", **_Training)] = None,

@@ -3,7 +3,7 @@
 Reading order: elementwise, reductions, shape, indexing, linear_algebra (what a NumPy user expects), comparison (no
 gradient), operators (which of them stand behind `+`, `@`, `.sum()`); then what networks are made of, each fused into
 one operation with a derived backward: activations, softmax, losses, normalization, dropout, positions, attention,
-rnn, lstm, gru; checkpoint (memory for time).
+rnn, lstm, gru; fused_linear and fused_norm (two or more of these in one); checkpoint (memory for time).
 """
 
 from minilm.functional import operators as _operators  # noqa: F401 - gives Tensor its operators

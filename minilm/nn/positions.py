@@ -6,10 +6,12 @@ penalty to the scores. `offset` is the position of the first token, for decoding
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 import minilm.functional as F
-from minilm.backend import asarray
+from minilm.backend import asarray, current_backend
 from minilm.nn import initialization
 from minilm.nn.module import Module
 from minilm.tensor import Tensor
@@ -86,8 +88,14 @@ class ALiBi(Module):
         slopes = [2 ** (-8 * h / power) for h in range(1, power + 1)]
         slopes += [2 ** (-8 * h / (2 * power)) for h in range(1, 2 * power + 1, 2)][: num_heads - power]
         self.slopes = slopes
+        self._last: tuple[Any, Tensor | None] = (None, None)  # in training always the same: moved to a device once
 
     def forward(self, Tq: int, Tk: int, dtype: str = "float32") -> Tensor:
         """The additive mask (H, Tq, Tk); the last query stands at the last key's position."""
-        distance = np.arange(Tk - Tq, Tk)[:, None] - np.arange(Tk)[None, :]
-        return Tensor(asarray((-np.array(self.slopes)[:, None, None] * np.abs(distance)).astype(dtype)))
+        wanted = (Tq, Tk, dtype, current_backend().module)
+        known, table = self._last
+        if table is None or known != wanted:
+            distance = np.arange(Tk - Tq, Tk)[:, None] - np.arange(Tk)[None, :]
+            table = Tensor((-np.array(self.slopes)[:, None, None] * np.abs(distance)).astype(dtype))
+            self._last = wanted, table
+        return table

@@ -72,7 +72,7 @@ def loss_figure(
     points = {name: _points(name, curve) for name, curve in curves.items()}
     if not points:
         raise DataError("no loss curve to draw: pass at least one, {'gpt': 'runs/gpt/metrics.jsonl'}")
-    figure = _new_figure()
+    figure = new_figure()
     axes = figure.add_subplot()
     last = 0
     for k, (name, (train, validation)) in enumerate(points.items()):
@@ -140,7 +140,8 @@ def _finite(pairs: Iterable[tuple[int, float | None]]) -> np.ndarray:
     return np.array(kept, dtype=np.float64).reshape(-1, 2)
 
 
-def _new_figure() -> Any:
+def new_figure() -> Any:
+    """An empty matplotlib Figure, as wide as a page. Raises MinilmError if matplotlib is not installed."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure

@@ -120,6 +120,13 @@ class Operation:
             return
         at = [i for i in positions if i < len(args) and args[i] is not None]
         arrays = [arguments[i] for i in at if is_array(arguments[i])]
+        if any(not isinstance(array, np.ndarray) for array in arrays):
+            for i in at:  # on a device NumPy's scalars are numbers, not arrays of another home
+                value = arguments[i]
+                plain = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and args[i] is value)
+                if plain and value.ndim == 0 and i not in self.masks:
+                    arguments[i] = value.item()
+            arrays = [arguments[i] for i in at if is_array(arguments[i])]
         if len(arrays) > 1:
             xp(*arrays)
         # a plain array of no axes is a scalar: it adapts, as Python's numbers do

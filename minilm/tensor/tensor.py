@@ -107,22 +107,19 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        if isinstance(data, np.ndarray):
-            array = asarray(data.astype(dtype or data.dtype))  # astype copies, always
-        elif is_array(data):
-            array = data.astype(dtype or data.dtype)
+        if is_array(data):
+            array = data.astype(dtype or data.dtype)  # astype copies, always
         else:
             array = np.array(data, dtype=dtype)
             if dtype is None and array.dtype == np.float64 and not isinstance(data, np.generic):
                 array = array.astype(np.float32)
-            array = asarray(array)
         if array.dtype.kind not in "biuf":
             raise TypeError(f"a Tensor holds numbers or booleans, not {array.dtype}: {short(data)}")
         if requires_grad and array.dtype.kind != "f":
             raise TypeError(
                 f"only floating-point tensors can require a gradient, not {array.dtype}: pass dtype='float32'"
             )
-        self._set(array, requires_grad)
+        self._set(from_host(array), requires_grad)
 
     def _set(self, array: Array, requires_grad: bool) -> None:
         self.data = array

@@ -57,9 +57,7 @@ class MixedPrecision:
         """Give the masters the model's gradients, divided by the scale. The model's own stay, to be looked at."""
         for name, parameter in self.model.named_parameters():
             gradient = parameter.grad
-            self.masters[name].grad = (
-                None if gradient is None else gradient.data.astype("float32") * (1 / self.scale)
-            )
+            self.masters[name].grad = None if gradient is None else gradient.data.astype("float32") * (1 / self.scale)
 
     def write_back(self) -> None:
         """Round the masters into the model."""

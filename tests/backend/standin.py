@@ -2,7 +2,7 @@
 
 Where it differs from NumPy it does so on purpose, as CuPy does or worse:
 
-- a `DeviceArray` is no ndarray: it refuses to become one by itself (also in any function of NumPy), and to mix with one;
+- a `DeviceArray` is no ndarray: it refuses to become one by itself (in any function of NumPy too), or to mix with one;
 - reductions and single elements are arrays without axes, not scalars;
 - the module has the names in `FUNCTIONS` and the arrays those in `METHODS`, no others; a test holds both lists against
   the real cupy. Arguments that CuPy lacks (`where=`, `initial=`) are refused;
@@ -29,13 +29,13 @@ from minilm import backend
 
 # Elementwise functions: operands are device arrays and numbers, never lists.
 UFUNCS = set(
-    "abs absolute add subtract multiply divide negative power exp log sqrt sin cos tanh sign copysign maximum minimum isnan "
-    "isfinite equal not_equal less less_equal greater greater_equal logical_not logical_and logical_or floor".split()
+    "abs absolute add subtract multiply divide negative power exp log sqrt sin cos tanh sign copysign maximum minimum "
+    "isnan isfinite equal not_equal less less_equal greater greater_equal logical_not logical_and floor".split()
 )
 FUNCTIONS = UFUNCS | set(
     "arange argmax argmin argsort array asarray ascontiguousarray broadcast_to clip concatenate cumsum einsum empty "
-    "empty_like expand_dims flip full full_like nonzero ones ones_like pad split stack sum take_along_axis tri where zeros "
-    "zeros_like".split()
+    "empty_like expand_dims flip full full_like nonzero ones ones_like pad split stack sum take_along_axis tri where "
+    "zeros zeros_like".split()
 )
 # Types, constants and functions on dtypes and shapes: CuPy hands on NumPy's own.
 HOST = {"bool_", "dtype", "finfo", "float16", "float32", "float64", "inf", "int32", "int64", "nan", "newaxis", "uint32"}
@@ -44,8 +44,8 @@ UPLOADS = {"array", "asarray", "ascontiguousarray"}  # the doors for arrays of t
 REFUSED_ARGUMENTS = {"where", "initial", "subok", "like", "order", "casting"}
 
 METHODS = set(
-    "all any argmax argmin argsort astype clip copy cumsum max mean min nonzero prod ravel repeat reshape squeeze sum swapaxes "
-    "take transpose view".split()
+    "all any argmax argmin argsort astype clip copy cumsum max mean min nonzero prod ravel repeat reshape squeeze sum "
+    "swapaxes take transpose view".split()
 )
 ATTRIBUTES = {"T", "base", "dtype", "flags", "itemsize", "nbytes", "ndim", "shape", "size", "strides"}
 READS = {"get", "item", "tolist"}
@@ -75,12 +75,13 @@ class Traffic:
     uploads: int = 0  # arrays and lists of the host that were moved to the device
     uploaded: int = 0  # bytes of them
     waits: tuple = ()  # what read the device in another way
+    launches: int = 0  # elementwise operations, each of which is a kernel
 
     def read(self, how):
         if how == "get":
             self.transfers += 1
             if self.transfers > self.transfers_allowed:
-                raise Synchronized(f"copy number {self.transfers} to the host, and {self.transfers_allowed} are allowed")
+                raise Synchronized(f"copy number {self.transfers} to the host; allowed are {self.transfers_allowed}")
         elif self.transfers_allowed != float("inf"):
             raise Synchronized(f"{how} waits for the device")
         else:
@@ -108,6 +109,11 @@ def watched():
 def _read(how):
     for block in _blocks:
         block.read(how)
+
+
+def _launched():
+    for block in _blocks:
+        block.launches += 1
 
 
 def _uploaded(host):
@@ -163,7 +169,8 @@ def _garbage(host):
 
 
 def _same_view(a, b):
-    return a.__array_interface__["data"] == b.__array_interface__["data"] and (a.shape, a.strides) == (b.shape, b.strides)
+    address = [x.__array_interface__["data"] for x in (a, b)]
+    return address[0] == address[1] and (a.shape, a.strides) == (b.shape, b.strides)
 
 
 def _no_race(out, operands):
@@ -194,6 +201,8 @@ def _function(name):
         _checked(name, args, kwargs)
         if name == "nonzero":
             _read("nonzero()")
+        if name in UFUNCS or name == "where":
+            _launched()
         args, kwargs = _down(args), {k: _down(v) for k, v in kwargs.items()}
         if kwargs.get("out") is not None:
             _no_race(kwargs["out"], args[0] if name == "concatenate" else args)
@@ -407,6 +416,7 @@ def _operator(name):
         for value in operands:
             if isinstance(value, list | tuple):
                 raise TypeError(f"Unsupported type {type(value)} (cupy computes on arrays and numbers)")
+        _launched()
         return plain(self, *operands)
 
     return method
@@ -421,6 +431,7 @@ def _in_place(name):
         other = _down(other)
         if isinstance(other, np.ndarray):
             _no_race(self._host, [other])
+        _launched()
         plain(self._host, other)
         return self
 
@@ -467,7 +478,7 @@ class _Module(ModuleType):
         if name in HOST:
             return getattr(np, name)
         raise AttributeError(
-            f"module 'standin' has no attribute {name!r}: if cupy has it, add it to FUNCTIONS in tests/backend/standin.py"
+            f"module 'standin' has no attribute {name!r}: if cupy has it, FUNCTIONS in tests/backend/standin.py may too"
         )
 
 

@@ -76,7 +76,16 @@ def test_arrays_of_two_homes_are_refused_with_the_way_out(device):
     with pytest.raises(TypeError, match="arrays of two homes"):
         x.copy_(np.ones(2, "float32"))
     with pytest.raises(TypeError, match="arrays of two homes"):
-        Tensor([1.0, 2.0], requires_grad=True).exp().backward(np.ones(2))
+        Tensor([1.0, 2.0], requires_grad=True).exp().backward(Tensor.wrap(np.ones(2, "float32")))
+
+
+def test_what_comes_from_the_host_on_purpose_is_moved(device):
+    """A new Tensor, a cotangent, a gradient: these are handed over, where operands are only used."""
+    x = Tensor(np.array([1.0, 2.0]), requires_grad=True)
+    (x * x).backward(np.array([1.0, 10.0]))
+    assert isinstance(x.data, DeviceArray) and x.grad.tolist() == [2.0, 40.0]
+    x.grad = np.array([5.0, 6.0])
+    assert isinstance(x.grad.data, DeviceArray) and x.grad.tolist() == [5.0, 6.0]
 
 
 def test_the_stand_in_is_strict(device):

