@@ -3,6 +3,7 @@
 PYTHON ?= python3
 WORKERS ?= 2
 TEST_BUDGET ?= 600
+KERNEL_BUDGET ?= 840
 ONLY ?=
 ARGS ?=
 KERNELS ?=
@@ -13,13 +14,17 @@ READY := .venv/.ready$(if $(KERNELS),-with-kernels)
 EXTRAS := plots,test,dev$(if $(KERNELS),$(comma)triton$(comma)cupy)
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 
+PYTEST := $(PY) -m pytest --numprocesses=$(WORKERS) --dist=worksteal --durations=10 -ra
+# Each file of these runs in a process of its own, with Triton.
+SUITES := tests/kernels/test_interpreter_suite.py tests/kernels/test_compiled_suite.py
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu lint types bench clean
+.PHONY: help demo test test-kernels test-gpu lint types bench clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
 	@echo
-	@sed -n 's/^\([-.a-z]*\):.*## \(.*\)/  \1  \2/p' Makefile | awk '{ n = $$1; $$1 = ""; printf "  %-8s%s\n", n, $$0 }'
+	@sed -n 's/^\([-.a-z]*\):.*## \(.*\)/  \1  \2/p' Makefile | awk '{ n = $$1; $$1 = ""; printf "  %-14s%s\n", n, $$0 }'
 	@echo
 	@echo "KERNELS=1 installs Triton and CuPy as well (Linux, 1.4 GB), for the tests of the kernels; they need no GPU."
 	@echo "PYTHON=python3.12 picks the interpreter of a new .venv (3.11 or newer; now: $(PYTHON))."
@@ -48,7 +53,11 @@ demo: $(READY) ## train a character GPT and an LSTM on Shakespeare, and compare 
 	.venv/bin/minilm demo --out runs/demo $(ARGS)
 
 test: $(READY) ## the whole test suite; ONLY=tests/nn runs a part, ARGS="-k name" goes to pytest
-	$(PY) -m pytest --numprocesses=$(WORKERS) --dist=worksteal --session-timeout=$(TEST_BUDGET) --durations=10 -ra $(ARGS) $(ONLY)
+	$(PYTEST) --session-timeout=$(TEST_BUDGET) $(SUITES:%=--ignore=%) $(ARGS) $(ONLY)
+
+test-kernels: ## the Triton kernels, interpreted and compiled; Linux, no GPU needed (about 5 minutes)
+	@$(MAKE) --no-print-directory KERNELS=1 .venv
+	$(PYTEST) --session-timeout=$(KERNEL_BUDGET) $(ARGS) $(SUITES)
 
 test-gpu: ## on a machine with a GPU: the tests of the kernels, on it
 	@$(MAKE) --no-print-directory KERNELS=1 .venv

@@ -174,7 +174,8 @@ def _tile(kernel: str, q: Any, v: Any, options: Options) -> dict[str, int]:
     widths = q.shape[-1], v.shape[-1]
     width = max(padded(D) for D in widths)
     plain = options.mask is None and options.dropout_p == 0 and widths == (width, width)
-    return tile(kernel, D=width, masked=int(not plain), dtype=DTYPES[q.dtype.name])
+    grouped = int(options.group > 1)
+    return tile(kernel, D=width, masked=int(not plain), grouped=grouped, dtype=DTYPES[q.dtype.name])
 
 
 def _numbers(q: Any, k: Any, options: Options, seed: int, counter: int) -> tuple[int | float, ...]:

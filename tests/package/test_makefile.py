@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import missing
 from tests.package.source import ROOT
 
-TARGETS = ["demo", "test", "test-gpu", "lint", "types", "bench", "clean", ".venv"]
+TARGETS = ["demo", "test", "test-kernels", "test-gpu", "lint", "types", "bench", "clean", ".venv"]
 
 
 @pytest.fixture
