@@ -43,9 +43,10 @@ TILES["adamw"] = {
     "sm_80": [({}, {"BLOCK": 1024, "num_warps": 4, "num_stages": 1})],
 }
 
-# Attention. D is the wider of the padded head widths; masked is 1 where masks take registers: a mask, dropout,
-# or for a head that is padded (not for causal alone). On sm_90 a tile of fewer than 64 rows does without the
-# tensor-core instruction of four warps (HGMMA): only for heads of 256, where nothing larger fits.
+# Attention. D is the wider of the padded head widths. Two things take registers and leave room for smaller tiles only:
+# masked is 1 with a mask, with dropout or for a head that is padded (not for causal alone), grouped is 1 where query
+# heads share a key head. On sm_90 a tile of fewer than 64 rows (keys, for key_value) does without the tensor-core
+# instruction of four warps (HGMMA): only where nothing larger fits.
 
 
 def _queries_and_keys(BLOCK_Q: int, BLOCK_K: int, num_warps: int, num_stages: int) -> dict[str, int]:
@@ -58,7 +59,8 @@ TILES["attention_forward"] = {
         ({"dtype": "float32", "D": 64}, _queries_and_keys(64, 32, 8, 2)),
         ({"dtype": "float32", "D": 128}, _queries_and_keys(32, 32, 8, 1)),
         ({"dtype": "float32"}, _queries_and_keys(16, 32, 8, 1)),
-        ({"masked": 0, "D": 64}, _queries_and_keys(128, 64, 4, 3)),
+        ({"masked": 0, "grouped": 0, "D": 64}, _queries_and_keys(128, 64, 4, 3)),
+        ({"masked": 0, "D": 64}, _queries_and_keys(128, 64, 8, 3)),
         ({"D": 64}, _queries_and_keys(128, 64, 8, 2)),
         ({"masked": 0, "D": 128}, _queries_and_keys(128, 64, 8, 3)),
         ({"D": 128}, _queries_and_keys(64, 64, 8, 2)),
@@ -80,17 +82,25 @@ TILES["attention_key_value"] = {
     "sm_80": [
         ({"dtype": "float32", "D": 64}, _queries_and_keys(32, 32, 8, 1)),
         ({"dtype": "float32"}, _queries_and_keys(16, 16, 8, 1)),
-        ({"D": 64}, _queries_and_keys(32, 128, 8, 2)),
-        ({"D": 128}, _queries_and_keys(64, 64, 8, 2)),
+        ({"masked": 0, "D": 64}, _queries_and_keys(32, 128, 8, 2)),
+        ({"grouped": 0, "D": 64}, _queries_and_keys(32, 128, 8, 2)),
+        ({"D": 64}, _queries_and_keys(32, 32, 4, 2)),
+        ({"grouped": 0, "D": 128}, _queries_and_keys(64, 64, 8, 2)),
+        ({"masked": 0, "D": 128}, _queries_and_keys(64, 32, 8, 2)),
+        ({"D": 128}, _queries_and_keys(32, 32, 8, 2)),
         ({}, _queries_and_keys(32, 32, 8, 1)),
     ],
     "sm_90": [
         ({"dtype": "float32", "D": 64}, _queries_and_keys(32, 32, 8, 1)),
         ({"dtype": "float32"}, _queries_and_keys(16, 16, 8, 1)),
-        ({"masked": 0, "D": 64}, _queries_and_keys(64, 128, 8, 2)),
-        ({"D": 64}, _queries_and_keys(64, 64, 8, 2)),
-        ({"masked": 0, "D": 128}, _queries_and_keys(32, 128, 8, 2)),
-        ({"D": 128}, _queries_and_keys(32, 64, 8, 2)),
+        ({"masked": 0, "grouped": 0, "D": 64}, _queries_and_keys(64, 128, 8, 2)),
+        ({"masked": 0, "D": 64}, _queries_and_keys(64, 64, 8, 2)),
+        ({"grouped": 0, "D": 64}, _queries_and_keys(64, 64, 8, 2)),
+        ({"D": 64}, _queries_and_keys(32, 64, 8, 2)),
+        ({"masked": 0, "grouped": 0, "D": 128}, _queries_and_keys(32, 128, 8, 2)),
+        ({"masked": 0, "D": 128}, _queries_and_keys(16, 128, 8, 2)),
+        ({"grouped": 0, "D": 128}, _queries_and_keys(32, 64, 8, 2)),
+        ({"D": 128}, _queries_and_keys(32, 32, 8, 2)),
         ({}, _queries_and_keys(32, 32, 8, 1)),
     ],
 }

@@ -18,10 +18,14 @@ from tests.kernels.compiled_attention import NAMES, TILES, fits, launches, proje
         ("sm_80", 128, {"mask": "bool"}),
         ("sm_90", 64, {"mask": "additive"}),
         ("sm_90", 128, {"dropout_p": 0.1}),
+        ("sm_80", 64, {"Hk": 1}),
+        ("sm_80", 128, {"Hk": 2, "T": 300}),
+        ("sm_90", 64, {"Hk": 2, "mask": "bool"}),
+        ("sm_90", 128, {"Hk": 1, "T": 300}),
     ],
     ids=str,
 )
-def test_masks_and_dropout_spill_nothing(arch, D, options) -> None:
+def test_masks_dropout_and_grouped_heads_spill_nothing(arch, D, options) -> None:
     for launch in launches(arch, "bfloat16", D, offset=0, **options):
         fits(launch)
         assert uses_tensor_cores(launch) == (launch.name != "attention_delta_kernel"), launch.name
@@ -40,7 +44,7 @@ def test_other_widths_and_float32_spill_nothing(arch, dtype, D) -> None:
 def test_a_program_a_block_of_queries_or_of_keys() -> None:
     recorded = launches("sm_80", "float16", 40, T=300, Tk=700, Hq=6, Hk=2)
     with dry("sm_80"):
-        sizes = {name: tile(table, D=64, masked=1, dtype="float16") for name, table in TILES.items()}
+        sizes = {name: tile(table, D=64, masked=1, grouped=1, dtype="float16") for name, table in TILES.items()}
     for launch in recorded:
         if launch.name == "attention_key_value_kernel":
             assert launch.grid == (cdiv(700, sizes[launch.name]["BLOCK_K"]), 2, 2)
