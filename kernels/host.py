@@ -41,6 +41,7 @@ __all__ = [
     "empty_like",
     "interpreting",
     "launch",
+    "module_of",
     "pointers",
     "strides",
     "tile",
@@ -101,7 +102,7 @@ def strides(array: Any) -> tuple[int, ...]:
     return tuple(step // array.itemsize for step in array.strides)
 
 
-def _module(array: Any) -> ModuleType:
+def module_of(array: Any) -> ModuleType:
     """The array module that an array belongs to: numpy or cupy."""
     return np if isinstance(array, np.ndarray) else sys.modules[type(array).__module__.partition(".")[0]]
 
@@ -117,7 +118,7 @@ def empty(shape: int | tuple[int, ...], dtype: Any, like: Any) -> Any:
     With MINILM_POISON=1 (the tests) every element is NaN, or the largest integer, so that an element which the
     kernel forgot shows.
     """
-    array = _allocate(_module(like), shape, dtype)
+    array = _allocate(module_of(like), shape, dtype)
     if os.environ.get("MINILM_POISON") == "1":
         kind = array.dtype.kind
         if array.dtype.name == "uint16":

@@ -6,8 +6,6 @@ Only row-wise kernels need rows that lie one behind the other; products take any
 from __future__ import annotations
 
 import math
-import sys
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -37,11 +35,6 @@ def as_rows(array: Any, width: int | None = None) -> Any:
     width = array.shape[-1] if width is None else width
     rows = math.prod(array.shape) // width if width else math.prod(array.shape[:-1])
     return array.reshape(rows, width)
-
-
-def module_of(array: Any) -> ModuleType:
-    """The array module of an array: numpy or cupy."""
-    return np if isinstance(array, np.ndarray) else sys.modules[type(array).__module__.partition(".")[0]]
 
 
 def power_of_two(n: int, smallest: int = 1) -> int:

@@ -34,8 +34,8 @@ import numpy as np
 import triton
 import triton.language as tl
 
-from minilm.kernels.host import Ptr, cdiv, launch, pointers, tile
-from minilm.kernels.operands import contiguous, module_of
+from minilm.kernels.host import Ptr, cdiv, launch, module_of, pointers, tile
+from minilm.kernels.operands import contiguous
 from minilm.kernels.static_report import StaticCase
 
 NUMBERS = 7

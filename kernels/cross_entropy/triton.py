@@ -32,8 +32,8 @@ import triton
 import triton.language as tl
 
 from minilm.kernels.cross_entropy.blocked import check_target
-from minilm.kernels.host import cdiv, empty, launch, pointers, strides, tile
-from minilm.kernels.operands import check_dtypes, contiguous, module_of
+from minilm.kernels.host import cdiv, empty, launch, module_of, pointers, strides, tile
+from minilm.kernels.operands import check_dtypes, contiguous
 from minilm.kernels.static_report import StaticCase
 
 

@@ -20,8 +20,8 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from minilm.kernels.host import cdiv, empty_like, launch, pointers, strides, tile
-from minilm.kernels.operands import check_dtypes, module_of, power_of_two, zeros
+from minilm.kernels.host import cdiv, empty_like, launch, module_of, pointers, strides, tile
+from minilm.kernels.operands import check_dtypes, power_of_two, zeros
 from minilm.kernels.static_report import StaticCase
 
 

@@ -21,8 +21,8 @@ import triton
 import triton.language as tl
 
 from minilm.kernels.activation.triton import sigmoid
-from minilm.kernels.host import cdiv, empty, launch, pointers, strides, tile
-from minilm.kernels.operands import as_rows, check_dtypes, module_of, zeros
+from minilm.kernels.host import cdiv, empty, launch, module_of, pointers, strides, tile
+from minilm.kernels.operands import as_rows, check_dtypes, zeros
 from minilm.kernels.static_report import StaticCase
 
 
