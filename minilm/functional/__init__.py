@@ -46,7 +46,7 @@ from minilm.functional.elementwise import (
     tanh,
     where,
 )
-from minilm.functional.fused_linear import linear_activation
+from minilm.functional.fused_linear import ACTIVATIONS, linear_activation
 from minilm.functional.fused_norm import add_rms_norm
 from minilm.functional.gru import gru
 from minilm.functional.indexing import embedding, getitem, take_along_axis
@@ -72,6 +72,7 @@ from minilm.functional.shape import (
 from minilm.functional.softmax import log_softmax, softmax
 
 __all__ = [
+    "ACTIVATIONS",
     *("abs", "add", "add_rms_norm", "argmax", "argmin", "astype", "at_least_float32", "checkpoint", "clip", "clone"),
     *("concatenate", "cos", "cross_entropy", "cumsum"),
     *("divide", "dropout", "einsum", "embedding", "equal", "erf", "exp", "expand", "expand_dims", "gelu", "getitem"),

@@ -18,13 +18,6 @@ from minilm.nn.normalization import LayerNorm
 from minilm.nn.positions import ALiBi, RotaryPositions
 from minilm.tensor import Tensor
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, "tanh"),
-    "silu": F.silu,
-}
-
 
 class FeedForward(Module):
     """Each position by itself: C -> hidden -> C, with a nonlinearity between; "swiglu" gates it (Shazeer 2020)."""
@@ -33,8 +26,8 @@ class FeedForward(Module):
         self, embed_dim: int, hidden_dim: int, activation: str = "gelu_tanh", bias: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        if activation not in (*ACTIVATIONS, "swiglu"):
-            raise ValueError(f"no activation {activation!r}: choose one of {', '.join((*ACTIVATIONS, 'swiglu'))}")
+        if activation not in (*F.ACTIVATIONS, "swiglu"):
+            raise ValueError(f"no activation {activation!r}: choose one of {', '.join((*F.ACTIVATIONS, 'swiglu'))}")
         self.activation = activation
         if activation == "swiglu":
             self.gate_proj = Linear(embed_dim, hidden_dim, bias)
@@ -47,7 +40,7 @@ class FeedForward(Module):
         if self.activation == "swiglu":
             hidden = F.swiglu(self.gate_proj(x), self.up_proj(x))
         else:
-            hidden = ACTIVATIONS[self.activation](self.up_proj(x))
+            hidden = self.up_proj(x, self.activation)
         return self.dropout(self.down_proj(hidden))
 
     def describe(self) -> str:

@@ -1,4 +1,4 @@
-"""Linear: y = x Wᵀ + b."""
+"""Linear: y = x Wᵀ + b, and the activation after it where one is asked for."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ class Linear(Module):
         self.weight = initialization.uniform_fan_in((out_features, in_features), in_features)
         self.bias = initialization.uniform_fan_in((out_features,), in_features) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, activation: str | None = None) -> Tensor:
+        """f(x Wᵀ + b), with f one of `minilm.functional.ACTIVATIONS`, in one operation; without one, x Wᵀ + b."""
+        if activation is None:
+            return F.linear(x, self.weight, self.bias)
+        return F.linear_activation(x, self.weight, self.bias, activation)
 
     def describe(self) -> str:
         return f"{self.in_features} -> {self.out_features}"

@@ -171,7 +171,7 @@ def test_a_checkpointed_block_keeps_its_input_alone():
 def test_misspelled_settings_are_refused_with_the_choices():
     with pytest.raises(ValueError, match="norm is 'pre' or 'post', got 'middle'"):
         nn.TransformerBlock(C, 2, norm="middle")
-    with pytest.raises(ValueError, match="no activation 'selu': choose one of relu, gelu, gelu_tanh, silu, swiglu"):
+    with pytest.raises(ValueError, match="no activation 'selu': choose one of gelu_tanh, gelu, silu, relu, swiglu"):
         nn.FeedForward(C, 4, "selu")
 
 

@@ -30,7 +30,7 @@ def test_the_layer_where_it_first_appeared_is_named_and_the_good_checkpoint_stay
     good = parameters(trainer.model)
     layer = trainer.model.blocks[1].feed_forward.up_proj
     plain = layer.forward
-    layer.forward = lambda x: plain(x) * float("nan")
+    layer.forward = lambda *inputs: plain(*inputs) * float("nan")
     with pytest.raises(TrainingError) as caught:
         trainer.train(resume_from_checkpoint=True)
     message = str(caught.value)
@@ -64,8 +64,8 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path) -> None:
             super().__init__()
             self.inner = inner
 
-        def forward(self, x: Tensor) -> Tensor:
-            return sting(self.inner(x))
+        def forward(self, x: Tensor, activation: str) -> Tensor:
+            return sting(self.inner(x, activation))
 
     try:
         trainer = small_trainer(tmp_path)

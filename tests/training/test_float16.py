@@ -215,7 +215,7 @@ def test_nan_that_persists_at_scale_1_stops_with_the_diagnosis(home: str, tmp_pa
     trainer = small_trainer(tmp_path, steps=40, fp16=True, eval_strategy="no", save_strategy="no")
     layer = trainer.model.blocks[1].feed_forward.up_proj
     plain = layer.forward
-    layer.forward = lambda x: plain(x) * float("nan")
+    layer.forward = lambda *inputs: plain(*inputs) * float("nan")
     scales = watched(trainer)
     start = trainer.precision.weights()
     with pytest.raises(TrainingError) as caught:
