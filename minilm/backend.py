@@ -144,6 +144,27 @@ class Backend:
         return np if self.module == "numpy" else importlib.import_module(self.module)
 
 
+# The fast CPU paths, for arrays of NumPy in float32 and float64; the other operations keep their textbook bodies.
+THREADED_KERNELS: dict[str, str] = {
+    "scaled_dot_product_attention": "minilm.kernels.attention.threaded:attention",
+    "linear": "minilm.kernels.matmul.threaded:linear",
+    "linear_activation": "minilm.kernels.matmul.threaded:linear_activation",
+    "matmul": "minilm.kernels.matmul.threaded:matmul",
+    "lstm": "minilm.kernels.lstm_cell.threaded:lstm",
+    "gru": "minilm.kernels.gru.threaded:gru",
+    "rnn": "minilm.kernels.rnn.threaded:rnn",
+    "layer_norm": "minilm.kernels.layer_norm.threaded:layer_norm",
+    "rms_norm": "minilm.kernels.rms_norm.threaded:rms_norm",
+    "add_rms_norm": "minilm.kernels.rms_norm.threaded:add_rms_norm",
+    "softmax": "minilm.kernels.softmax.threaded:softmax",
+    "log_softmax": "minilm.kernels.softmax.threaded:log_softmax",
+    "swiglu": "minilm.kernels.swiglu.threaded:swiglu",
+    "cross_entropy": "minilm.kernels.cross_entropy.threaded:cross_entropy",
+    "adamw": "minilm.kernels.adamw.threaded:adamw",  # the optimizer's step, all parameters at once
+    "squared_norm": "minilm.kernels.gradient_norm.threaded:squared_norm",  # of all gradients together
+    "scale": "minilm.kernels.gradient_norm.threaded:scale",
+}
+
 # The operations that have a Triton kernel; those not named here keep their textbook bodies, on the same arrays.
 TRITON_KERNELS: dict[str, str] = {
     "scaled_dot_product_attention": "minilm.kernels.attention.triton:attention",
@@ -163,7 +184,7 @@ TRITON_KERNELS: dict[str, str] = {
 }
 
 BACKENDS: dict[str, Backend] = {
-    "numpy": Backend("numpy", "numpy"),
+    "numpy": Backend("numpy", "numpy", THREADED_KERNELS),
     "cupy": Backend("cupy", "cupy", {"gelu": "minilm.kernels.gelu.cupy:gelu"}),
     "triton": Backend("triton", "cupy", TRITON_KERNELS),  # under TRITON_INTERPRET=1 on NumPy arrays, see _switch
 }
@@ -276,11 +297,18 @@ def _switch(name: str) -> None:
     _kernels.update(kernels)
 
 
-def kernel_for(operation: str) -> Callable[..., Any] | None:
-    """The current backend's own (output, vjp) function for a fused operation, or None: the textbook body."""
+def kernel_for(operation: str, array: Any = None) -> Callable[..., Any] | None:
+    """The current backend's own (output, vjp) function for a fused operation, or None: the textbook body.
+
+    The table of "numpy" is for NumPy's float32 and float64: given an `array` (the operation's first) of another
+    home or dtype, the answer is None. The tables of the other backends are for all of their arrays.
+    """
     if _current is None:
         current_backend()
-    return _kernels.get(operation)
+    kernel = _kernels.get(operation)
+    if kernel is None or array is None or _current is not BACKENDS["numpy"]:
+        return kernel
+    return kernel if type(array) is np.ndarray and array.dtype.char in "fd" else None
 
 
 class use_backend:  # noqa: N801 - reads as a statement, like no_grad

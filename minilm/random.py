@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from minilm.backend import Array, current_backend, xp
 
 _U32 = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
+BLOCK = 1 << 18  # float64 draws at a time: 2 MB, beside arrays that may be a thousand times as large
 
 
 def philox4x32(
@@ -94,11 +95,18 @@ class Generator:
 
     def normal(self, shape: Any, mean: float = 0.0, std: float = 1.0, dtype: Any = "float32") -> Array:
         """Normal variates, drawn in float64 and rounded to `dtype`, so that every dtype starts from the same ones."""
-        return _move(self._draws.normal(mean, std, shape), dtype)
+        return _move(_rounded(lambda n: self._draws.normal(mean, std, n), shape, dtype), dtype)
+
+    def fill_normal(self, array: Array, mean: float = 0.0, std: float = 1.0) -> None:
+        """Overwrite `array` with what `normal` would give: no second array, which for a large table is much."""
+        if xp(array) is np:
+            _fill(array.reshape(-1), lambda n: self._draws.normal(mean, std, n))
+        else:
+            array[...] = self.normal(array.shape, mean, std, array.dtype)
 
     def uniform(self, shape: Any, low: float = 0.0, high: float = 1.0, dtype: Any = "float32") -> Array:
         """Uniform variates in [low, high), drawn in float64 and rounded to `dtype`."""
-        return _move(self._draws.uniform(low, high, shape), dtype)
+        return _move(_rounded(lambda n: self._draws.uniform(low, high, n), shape, dtype), dtype)
 
     def integers(self, low: int, high: int, shape: Any = ()) -> np.ndarray:
         """int64 from `low` up to, not including, `high`; on the host."""
@@ -165,6 +173,19 @@ class Generator:
             "has_uint32": state["has_uint32"],
             "uinteger": state["uinteger"],
         }
+
+
+def _rounded(draw: Callable[[int], np.ndarray], shape: Any, dtype: Any) -> np.ndarray:
+    """Numbers of draw(n), which gives n of them in float64, in `shape` and rounded to `dtype`, a block at a time."""
+    out = np.empty(shape, dtype=dtype)
+    _fill(out.reshape(-1), draw)
+    return out
+
+
+def _fill(flat: np.ndarray, draw: Callable[[int], np.ndarray]) -> None:
+    for start in range(0, flat.size, BLOCK):
+        part = flat[start : start + BLOCK]
+        part[...] = draw(part.size)
 
 
 def _move(drawn: np.ndarray, dtype: Any) -> Array:

@@ -14,8 +14,10 @@ CI, where all of it should be there, it fails. A skip for any other reason stays
 
 import os
 
-# Before anything imports numpy: the workers of pytest-xdist share the cores, and each is one thread. A test
-# about threads starts a process with an environment of its own.
+# Before anything imports numpy: the workers of pytest-xdist share the cores. Two threads of ours, on every machine:
+# where arrays are cut, the last bits depend on their number. A test about the BLAS's threads starts a process of its
+# own.
+os.environ.setdefault("MINILM_THREADS", "2")
 for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ.setdefault("MPLBACKEND", "Agg")

@@ -1,7 +1,7 @@
 """The commands, the options that all of them have, and how errors are shown.
 
-A command is a function in the file of its name that knows nothing of this one; `guarded` adds --debug and
---backend to it. Bad input becomes one message, `error: ...`, and an exit status:
+A command is a function in the file of its name that knows nothing of this one; `guarded` adds --debug, --backend and
+--threads to it. Bad input becomes one message, `error: ...`, and an exit status:
 
     0     all went well
     1     an error; a traceback is shown with --debug only
@@ -23,12 +23,16 @@ import typer
 
 from minilm import __version__
 from minilm.cli.bench import bench
+from minilm.cli.chat import chat
 from minilm.cli.demo import demo
 from minilm.cli.doctor import doctor
+from minilm.cli.embed import embed
 from minilm.cli.evaluate import evaluate
 from minilm.cli.gradcheck import gradcheck
 from minilm.cli.sample import sample
+from minilm.cli.threads import use_threads
 from minilm.cli.train import train
+from minilm.cli.translate import translate
 from minilm.errors import MinilmError
 
 COMMANDS: dict[str, Callable[..., Any]] = {
@@ -36,6 +40,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "train": train,
     "eval": evaluate,
     "sample": sample,
+    "chat": chat,
+    "embed": embed,
+    "translate": translate,
     "gradcheck": gradcheck,
     "bench": bench,
     "demo": demo,
@@ -47,6 +54,11 @@ Backend = Annotated[
     str | None,
     typer.Option(help="Where arrays live: numpy, cupy or triton (or set MINILM_BACKEND).", metavar="NAME"),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="How many work at a time (or set MINILM_THREADS); one a core, at most 8.", metavar="N"),
+]
+BLAS_AS_IT_IS = (bench, doctor)  # they measure and report what there is
 
 app = typer.Typer(
     name="minilm",
@@ -87,11 +99,19 @@ def common(
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., None]:
-    """The command `function` with --debug and --backend, and with errors shown as people should see them."""
+    """The command `function` with the common options, and with errors shown as people should see them."""
 
-    def command(*, ctx: typer.Context, debug: Debug = False, backend: Backend = None, **options: Any) -> None:
+    def command(
+        *,
+        ctx: typer.Context,
+        debug: Debug = False,
+        backend: Backend = None,
+        threads: Threads = None,
+        **options: Any,
+    ) -> None:
         status = 0
         try:
+            use_threads(threads, one_of_blas=function not in BLAS_AS_IT_IS)
             with _chosen_backend(backend or ctx.obj["backend"]):
                 function(**options)
             sys.stdout.flush()

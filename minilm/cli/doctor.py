@@ -53,6 +53,7 @@ def _machine() -> list[tuple[str, str]]:
         ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("NumPy", np.__version__),
         ("BLAS", _blas()),
+        ("threads", _threads()),
         ("CPUs", f"{usable} usable of {os.cpu_count()}"),
         ("memory", _memory()),
     ]
@@ -64,12 +65,14 @@ def _blas() -> str:
     dependencies = np.show_config(mode="dicts")["Build Dependencies"]
     blas = dependencies.get("blas", {})
     name = f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip()
-    try:
-        threadpool_info = import_module("threadpoolctl").threadpool_info
-    except ModuleNotFoundError:
-        return f"{name} (pip install threadpoolctl tells the number of threads)"
-    threads = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return name + (f", threads: {max(threads)} (OPENBLAS_NUM_THREADS changes it)" if threads else "")
+    pools = import_module("threadpoolctl").threadpool_info()
+    threads = [pool["num_threads"] for pool in pools if pool["user_api"] == "blas"]
+    return name + (f", threads: {max(threads)} (1 inside minilm's own)" if threads else "")
+
+
+def _threads() -> str:
+    count = import_module("minilm.kernels.threads").thread_count()
+    return f"{count} (MINILM_THREADS changes it)"
 
 
 def _memory() -> str:

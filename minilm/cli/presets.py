@@ -13,7 +13,8 @@ from typing import Any
 from minilm.errors import CheckpointError, ConfigurationError
 
 MODELS = ("gpt", "lstm", "gru", "rnn")
-TOKENIZERS = ("char", "byte", "word")
+PAIR_MODELS = ("transformer", "seq2seq-lstm")  # which read a text and write another: see pair_presets
+TOKENIZERS = ("char", "byte", "word", "bpe")
 DTYPES = ("float32", "float64", "float16")
 DEFAULT_PRESET = "char-cpu"
 
@@ -33,6 +34,7 @@ class Settings:
     tokenizer: str = "char"
     min_count: int = 1  # of a word, to be a token
     max_words: int | None = None
+    vocab_size: int = 1024  # bpe
 
     n_layer: int = 4
     n_head: int = 4  # gpt
@@ -58,10 +60,11 @@ class Settings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        _choose("model", self.model, MODELS)
-        _choose("--tokenizer", self.tokenizer, TOKENIZERS)
-        _choose("--errors", self.errors, ("strict", "replace", "ignore"))
-        _choose("--dtype", self.dtype, DTYPES)
+        choose("model", self.model, MODELS)
+        if not self.tokenizer.endswith(".json"):
+            choose("--tokenizer", self.tokenizer, (*TOKENIZERS, "the path of a tokenizer's .json"))
+        choose("--errors", self.errors, ("strict", "replace", "ignore"))
+        choose("--dtype", self.dtype, DTYPES)
         if self.warmup >= self.steps:
             raise ConfigurationError(f"--warmup {self.warmup} leaves nothing of --steps {self.steps}: it must be less")
 
@@ -106,7 +109,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "rnn": {"n_layer": 2, "n_embd": 1600, "n_hidden": 1600},
     },
 }
-ONE_THREAD = ("char-cpu", "tiny")  # too small for a second thread to gain anything: see threads.py
 DESCRIPTIONS = {
     "char-cpu": "0.8 M parameters, 2,000 steps: minutes on a laptop",
     "tiny": "0.03 M parameters, 200 steps: seconds, to try things out",
@@ -120,7 +122,7 @@ def resolve(model: str, data: str, preset: str | None, given: dict[str, Any]) ->
     Raises:
         ConfigurationError: for an unknown model or preset, or an option that the model has no use for.
     """
-    _choose("model", model, MODELS)
+    choose("model", model, (*MODELS, *PAIR_MODELS))
     preset = preset or DEFAULT_PRESET
     if preset not in PRESETS:
         known = "".join(f"\n  {name:<12}{DESCRIPTIONS[name]}" for name in PRESETS)
@@ -131,10 +133,12 @@ def resolve(model: str, data: str, preset: str | None, given: dict[str, Any]) ->
             raise ConfigurationError(f"{option(name)} means nothing for {model}: {why}")
     chosen = PRESETS[preset]
     settings = Settings(model=model, data=data, preset=preset, **{**chosen.get("all", {}), **chosen[model]})
-    return dataclasses.replace(settings, **_shortened(settings, given), **given)
+    if "vocab_size" in given and given.get("tokenizer", settings.tokenizer) != "bpe":
+        raise ConfigurationError("--vocab-size is for --tokenizer bpe, which learns so many tokens")
+    return dataclasses.replace(settings, **shortened(settings, given), **given)
 
 
-def _shortened(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
+def shortened(settings: Any, given: dict[str, Any]) -> dict[str, Any]:
     """For a number of steps given on the command line, less than the preset's: what has to become shorter too."""
     steps = given.get("steps", settings.steps)
     if steps >= settings.steps:
@@ -148,7 +152,7 @@ def _shortened(settings: Settings, given: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in shorter.items() if name not in given}
 
 
-def save(settings: Settings, path: Path) -> None:
+def save(settings: Any, path: Path) -> None:
     """Write run.json."""
     from minilm.text import atomic_write
 
@@ -178,6 +182,7 @@ def option(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _choose(what: str, value: str, choices: tuple[str, ...]) -> None:
+def choose(what: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ConfigurationError unless `value` is one of the choices."""
     if value not in choices:
         raise ConfigurationError(f"{what} is one of {', '.join(choices)}, not {value!r}")

@@ -1,7 +1,7 @@
 """Several runs at once, each in a process of its own with its share of the cores.
 
-The matrices of a small model are too small for two threads to gain much on one of them, so two models that
-train side by side on two cores take little longer than the slower one alone. Each process trains its run and
+The arrays of a small model are small for two threads to share, so two models that train side by side on two cores
+take less time than one after the other on both. Each process trains its run and
 scores the best checkpoint; what it has to tell goes through a queue to the one that shows it.
 
 Only the first process hears Ctrl-C: it tells the others to save and stop, and waits for them.

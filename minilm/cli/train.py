@@ -1,7 +1,5 @@
 """minilm train: a language model from a text."""
 
-import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +12,9 @@ CHANGEABLE = {"steps", "eval_every", "save_every", "early_stopping"}  # of a run
 
 
 def train(
-    model: Annotated[str | None, typer.Argument(help="gpt, lstm, gru or rnn.", metavar="MODEL")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="gpt, lstm, gru, rnn; for pairs transformer, seq2seq-lstm.", metavar="MODEL")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -28,7 +28,8 @@ def train(
         Path | None, typer.Option(help="Folder of the run: checkpoints, metrics.", metavar="FOLDER", show_default=False)
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(help="char-cpu (the default), tiny, or char-large.", metavar="NAME")
+        str | None,
+        typer.Option(help="char-cpu (the default), tiny, char-large; for pairs translate, tiny.", metavar="NAME"),
     ] = None,
     resume: Annotated[
         Path | None,
@@ -48,19 +49,25 @@ def train(
     clean: Annotated[bool, typer.Option("--clean", help="Repair Unicode, drop control characters.", **_Data)] = False,
     lower: Annotated[bool, typer.Option("--lower", help="In lower case.", **_Data)] = False,
     tokenizer: Annotated[
-        str | None, typer.Option(help="char (the default), byte or word.", metavar="KIND", **_Data)
+        str | None,
+        typer.Option(help="char (the default), byte, word, bpe, or a tokenizer.json.", metavar="KIND|PATH", **_Data),
     ] = None,
     min_count: Annotated[
         int | None, typer.Option(min=1, help="Words that occur less often become <unk>.", metavar="N", **_Data)
     ] = None,
     max_words: Annotated[int | None, typer.Option(min=2, help="The most words to know.", metavar="N", **_Data)] = None,
+    vocab_size: Annotated[
+        int | None, typer.Option(min=256, help="Tokens that bpe learns, at most (1024).", metavar="N", **_Data)
+    ] = None,
     n_layer: Annotated[int | None, typer.Option(min=1, help="Layers.", metavar="N", **_Model)] = None,
-    n_head: Annotated[int | None, typer.Option(min=1, help="Attention heads (gpt).", metavar="N", **_Model)] = None,
+    n_head: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads (gpt, transformer).", metavar="N", **_Model)
+    ] = None,
     n_embd: Annotated[
         int | None, typer.Option(min=1, help="Channels; width of the embedding.", metavar="N", **_Model)
     ] = None,
     n_hidden: Annotated[
-        int | None, typer.Option(min=1, help="Units of a layer (lstm, gru, rnn).", metavar="N", **_Model)
+        int | None, typer.Option(min=1, help="Units of a layer (not gpt).", metavar="N", **_Model)
     ] = None,
     dropout: Annotated[
         float | None, typer.Option(min=0, max=0.99, help="Part of the activations to drop.", metavar="P", **_Model)
@@ -70,7 +77,9 @@ def train(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float64 or float16.", metavar="TYPE", **_Model)] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Updates of the weights.", metavar="N", **_Training)] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows of a batch.", metavar="N", **_Training)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Rows of a batch; of pairs, tokens.", metavar="N", **_Training)
+    ] = None,
     grad_accum: Annotated[int | None, typer.Option(min=1, help="Batches to a step.", metavar="N", **_Training)] = None,
     lr: Annotated[
         float | None,
@@ -96,14 +105,11 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Of weights, data order and dropout.", metavar="N", **_Training)
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(min=1, help="Of BLAS; 1 for the small presets, else one a core.", metavar="N", **_Training),
-    ] = None,
 ) -> None:
     """Train a language model on a text.
 
     80 % of the text are for training, 10 % for validation, 10 % for `minilm eval`.
+    A transformer or seq2seq-lstm learns to translate pairs: a file with source, tab, target on each line.
     Ctrl-C saves a checkpoint and says how to go on.
 
     \b
@@ -112,61 +118,116 @@ def train(
       minilm train lstm --data mytext.txt --steps 2000 --out runs/lstm
       minilm train gru  --data reviews.csv --text-column review --out runs/gru
       minilm train gpt  --data notes/ --preset tiny --tokenizer byte --out runs/a
+      minilm train transformer --data tatoeba_en_de --out runs/translate
       minilm train --resume runs/gpt --steps 4000
     """
     given: dict[str, Any] = {
         name: value
         for name, value in locals().items()
-        if name not in ("model", "data", "out", "preset", "resume", "overwrite", "plot", "threads")
+        if name not in ("model", "data", "out", "preset", "resume", "overwrite", "plot")
         and value is not None
         and value is not False
     }
-    _use_threads(threads, preset, resume)
-    # Only now: --help should not wait for NumPy, which reads at its start how many threads it may use.
+    from minilm.cli.pair_presets import is_pair_run
+    from minilm.cli.presets import PAIR_MODELS
+
+    if model in PAIR_MODELS or (resume is not None and is_pair_run(resume)):
+        _train_pairs(model, data, out, preset, resume, overwrite, plot, given)
+        return
+    # Only now: --help should not wait for NumPy.
+    from minilm.cli import presets
     from minilm.cli import run as runs
     from minilm.cli.output import facts, say, shown
 
-    if resume is None:
-        run, step, checkpoint = _new(model, data, preset, out, overwrite, given), 0, None
-    else:
-        run, step, checkpoint = _resumed(resume, model, data, preset, out, overwrite, given)
+    run, step, checkpoint = _opened(runs, presets, model, data, out, preset, resume, overwrite, given)
     runs.describe(run, step)
     say()
     output = runs.train(run, checkpoint)
-    best, tokenizer = runs.load(run.folder)
+    best, _ = runs.load(run.folder)
     validation = runs.score(best, run.data.tokens["validation"], run.data.sizes["validation"])
     say()
-    runs.score_table([("validation, all of it", validation)], run.settings.tokenizer)
+    runs.score_table([("validation, all of it", validation)], run.data.tokenizer.type)
     say()
+    folder = shown(run.folder)
+    sizes = run.data.sizes["validation"]
+    facts([
+        *_outcome(run, output, sizes.characters / sizes.tokens, plot),
+        ("try", f"minilm sample {folder}"),
+        ("", f"minilm eval {folder}"),
+    ])  # fmt: skip
+
+
+def _train_pairs(
+    model: str | None,
+    data: str | None,
+    out: Path | None,
+    preset: str | None,
+    resume: Path | None,
+    overwrite: bool,
+    plot: bool,
+    given: dict[str, Any],
+) -> None:
+    """The same for a model that reads a text and writes another."""
+    from minilm.cli import pair_presets
+    from minilm.cli import pair_run as runs
+    from minilm.cli.output import facts, say, shown
+
+    run, step, checkpoint = _opened(runs, pair_presets, model, data, out, preset, resume, overwrite, given)
+    runs.describe(run, step)
+    say()
+    output = runs.train(run, checkpoint)
+    loss, tokens = runs.score(run, runs.load(run.folder)[0])
+    say()
+    facts([
+        ("validation", f"loss {loss:.4f} nats per token, {tokens:,} tokens"),
+        *_outcome(run, output, None, plot),
+        ("try", f'minilm translate "Good morning." --model {shown(run.folder)}'),
+    ])  # fmt: skip
+
+
+def _outcome(run: Any, output: Any, characters_per_token: float | None, plot: bool) -> list[tuple[str, str]]:
+    """What to say of a training run that is over."""
+    from minilm.cli.run import speed
     from minilm.training import find_checkpoint
 
-    folder = shown(run.folder)
-    rows = [("speed", runs.speed(output)), ("checkpoint", f"{find_checkpoint(run.folder, best=True)} (the best)")]
+    rows = [("speed", speed(output)), ("checkpoint", f"{find_checkpoint(run.folder, best=True)} (the best)")]
     if output.global_step < run.settings.steps:
         rows.insert(0, ("stopped", f"at step {output.global_step:,}: no better evaluation was in sight"))
     if plot:
-        rows.append(("curves", _plot(run)))
-    rows.append(("try", f"minilm sample {folder}"))
-    rows.append(("", f"minilm eval {folder}"))
-    facts(rows)
+        rows.append(("curves", _plot(run, characters_per_token)))
+    return rows
 
 
-def _use_threads(threads: int | None, preset: str | None, resume: Path | None) -> None:
-    from minilm.cli.presets import DEFAULT_PRESET, ONE_THREAD
-    from minilm.cli.threads import usable_cores, use_threads
+def _opened(
+    runs: Any,
+    presets: Any,
+    model: str | None,
+    data: str | None,
+    out: Path | None,
+    preset: str | None,
+    resume: Path | None,
+    overwrite: bool,
+    given: dict[str, Any],
+) -> tuple[Any, int, Path | None]:
+    """A new run, or one to resume: it, the step and the checkpoint that it goes on from.
 
-    if resume is not None:
-        with suppress(OSError, ValueError, AttributeError):  # what is wrong with it will be said where it is used
-            folder = resume if (resume / "run.json").is_file() else resume.parent
-            preset = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("preset")
-    use_threads(threads or (1 if (preset or DEFAULT_PRESET) in ONE_THREAD else usable_cores()))
+    runs, presets: the modules that know such models: run and presets, or pair_run and pair_presets.
+    """
+    if resume is None:
+        return _new(runs, presets, model, data, preset, out, overwrite, given), 0, None
+    return _resumed(runs, presets, resume, model, data, preset, out, overwrite, given)
 
 
 def _new(
-    model: str | None, data: str | None, preset: str | None, out: Path | None, overwrite: bool, given: dict[str, Any]
+    runs: Any,
+    presets: Any,
+    model: str | None,
+    data: str | None,
+    preset: str | None,
+    out: Path | None,
+    overwrite: bool,
+    given: dict[str, Any],
 ) -> Any:
-    from minilm.cli import run as runs
-    from minilm.cli.presets import resolve
     from minilm.errors import ConfigurationError
 
     missing = [name for name, value in (("MODEL", model), ("--data", data), ("--out", out)) if value is None]
@@ -174,10 +235,12 @@ def _new(
         raise ConfigurationError(
             f"a new run needs {', '.join(missing)}, as in: minilm train gpt --data shakespeare --out runs/gpt"
         )
-    return runs.begin(resolve(model, data, preset, given), out, overwrite)
+    return runs.begin(presets.resolve(model, data, preset, given), out, overwrite)
 
 
 def _resumed(
+    runs: Any,
+    presets: Any,
     path: Path,
     model: str | None,
     data: str | None,
@@ -189,8 +252,7 @@ def _resumed(
     """The run in a folder with the options that may change, and the step and the checkpoint it goes on from."""
     import dataclasses
 
-    from minilm.cli import presets
-    from minilm.cli import run as runs
+    from minilm.cli.presets import option, save
     from minilm.errors import ConfigurationError
     from minilm.training import find_checkpoint
     from minilm.training.checkpoint import read_state
@@ -200,7 +262,7 @@ def _resumed(
     settings = presets.load(folder / "run.json")
     fixed = {"model": model, "data": data, "preset": preset, **{k: v for k, v in given.items() if k not in CHANGEABLE}}
     changed = [
-        f"{'MODEL' if name == 'model' else presets.option(name)} ({getattr(settings, name)}, not {value})"
+        f"{'MODEL' if name == 'model' else option(name)} ({getattr(settings, name)}, not {value})"
         for name, value in fixed.items()
         if value is not None and value != getattr(settings, name)
     ]
@@ -211,7 +273,7 @@ def _resumed(
     if changed:
         raise ConfigurationError(
             f"a run that is resumed keeps its settings, and {folder} has other ones: {', '.join(changed)}. "
-            f"What may change: {', '.join(presets.option(name) for name in sorted(CHANGEABLE))}"
+            f"What may change: {', '.join(option(name) for name in sorted(CHANGEABLE))}"
         )
     step = int(read_state(checkpoint)["step"])
     settings = dataclasses.replace(settings, **{k: v for k, v in given.items() if k in CHANGEABLE})
@@ -220,11 +282,11 @@ def _resumed(
             f"{folder} has done its {step:,} steps already: give --steps with more than that to go on"
         )
     run = runs.reopen(folder, settings)
-    presets.save(settings, folder / "run.json")
+    save(settings, folder / "run.json")
     return run, step, checkpoint
 
 
-def _plot(run: Any) -> str:
+def _plot(run: Any, characters_per_token: float | None) -> str:
     """Draw the curves; the path, or what to install."""
     from importlib.util import find_spec
 
@@ -232,8 +294,6 @@ def _plot(run: Any) -> str:
 
     if find_spec("matplotlib") is None:
         return "not drawn: pip install 'minilm[plots]' for matplotlib"
-    sizes = run.data.sizes["validation"]
     name = run.settings.model.upper()
-    return str(
-        plot_losses({name: run.metrics}, run.folder / "loss.png", characters_per_token=sizes.characters / sizes.tokens)
-    )
+    path = run.folder / "loss.png"
+    return str(plot_losses({name: run.metrics}, path, characters_per_token=characters_per_token))

@@ -81,10 +81,10 @@ class GPT(nn.Module):
             if isinstance(module, nn.Linear):
                 residual = name.endswith(("out_proj", "down_proj"))
                 std = 0.02 / math.sqrt(2 * self.config.n_layer) if residual else 0.02
-                module.weight = initialization.normal(module.weight.shape, std)
+                initialization.normal_(module.weight, std)
                 module.bias = initialization.zeros(module.bias.shape) if module.bias is not None else None
             elif isinstance(module, nn.Embedding):
-                module.weight = initialization.normal(module.weight.shape, 0.02)
+                initialization.normal_(module.weight, 0.02)
 
     @property
     def context_length(self) -> int:

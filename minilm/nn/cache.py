@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from minilm.backend import xp
 from minilm.tensor import Tensor, is_grad_enabled
 
@@ -46,3 +48,11 @@ class KVCache:
         self.value[:, :, self.length : stop] = value
         self.length = stop
         return self.key[:, :, :stop], self.value[:, :, :stop]
+
+    def select(self, rows: Any) -> KVCache:
+        """A new cache with these rows of the batch, in this order; a row may come several times (beam search)."""
+        chosen = KVCache(self.capacity)
+        if self.key is not None and self.value is not None:
+            used = self.key[rows, :, : self.length], self.value[rows, :, : self.length]
+            chosen.append(*used)
+        return chosen

@@ -159,7 +159,7 @@ class Module:
         for module in self.modules():
             for parameter in module._parameters.values():
                 converted = Parameter(parameter.data.astype(dtype))
-                parameter.data, parameter._version, parameter.grad = converted.data, converted._version, None
+                parameter.data, parameter.grad = converted.data, None
             for name, value in module._buffers.items():
                 if isinstance(value, Tensor) and value.dtype.kind == "f":
                     module._buffers[name] = Tensor(value, dtype=dtype)

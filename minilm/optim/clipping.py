@@ -7,6 +7,9 @@
 stays, its length is bounded: one batch with an exploding gradient, common in recurrent networks, cannot undo
 the rest.
 
+For NumPy's arrays the backend has kernels (minilm.kernels.gradient_norm) that go through all gradients on several
+threads; the functions here go from one to the next.
+
 On a device nothing here waits for it: `clip_gradients` leaves the norm there, as an array without axes, and multiplies
 by a factor that is computed there. `clip_grad_norm_` and `grad_norm` are the same for those who want the number now,
 which is one wait however many parameters there are.
@@ -21,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.backend import Array, is_array, to_numpy, xp
+from minilm.backend import Array, is_array, kernel_for, to_numpy, xp
 from minilm.errors import ConfigurationError
 from minilm.optim.optimizer import named_tensors
 
@@ -54,7 +57,16 @@ def _gradients(params: Any) -> list[Any]:
     return [p.grad for _, p in named_tensors(params) if p.grad is not None]
 
 
+def _kernel(operation: str, gradients: list[Any]) -> Any:
+    """The backend's kernel for all gradients at once; None if it is not for each of them."""
+    kernels = {kernel_for(operation, gradient.data) for gradient in gradients}
+    return kernels.pop() if len(kernels) == 1 else None
+
+
 def _norm(gradients: list[Any]) -> Any:
+    kernel = _kernel("squared_norm", gradients)
+    if kernel is not None:
+        return math.sqrt(kernel([gradient.data for gradient in gradients]))
     with np.errstate(over="ignore", invalid="ignore"):  # the result says it
         square = sum(_squared_norm(g.data) for g in gradients)
     return xp(square).sqrt(square) if is_array(square) else math.sqrt(square)
@@ -93,9 +105,16 @@ def clip_gradients(params: Any, max_norm: float | None) -> Any:
             gradient.mul_(factor.astype(gradient.dtype))
         return norm
     factor = max_norm / (norm + 1e-6)
-    if math.isfinite(norm) and factor < 1:
-        for gradient in gradients:
+    if not (math.isfinite(norm) and factor < 1):
+        return norm
+    kernel = _kernel("scale", gradients)
+    if kernel is not None:
+        kernel([gradient.data for gradient in gradients], factor)
+    for gradient in gradients:
+        if kernel is None:
             gradient.mul_(factor)
+        else:
+            gradient.mark_changed()
     return norm
 
 

@@ -161,7 +161,7 @@ class FlatSequence:
             data = slot.parameter.data
             if not data.flags.c_contiguous:  # then reshape made a copy
                 data[...] = values[slot.name].reshape(data.shape)
-            slot.parameter._version.count += 1  # a graph recorded before this step is out of date
+            slot.parameter.mark_changed()  # a graph recorded before this step is out of date
 
     def apply_at_once(self, kernel: Callable[..., Any], updates: Sequence[tuple[Sequence[Slot], Any]]) -> None:
         """Let a kernel write all parameters of several runs, and their state, in one call.
@@ -183,7 +183,7 @@ class FlatSequence:
         )
         for run, _ in updates:
             for slot in run:
-                slot.parameter._version.count += 1
+                slot.parameter.mark_changed()
 
 
 def _gradient(slot: Slot) -> Any:

@@ -121,8 +121,8 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient, in place; where `.grad` is None nothing happens."""
-        kernel = None if self.kernel is None else kernel_for(self.kernel)
         for flat in self._flats:
+            kernel = None if self.kernel is None else kernel_for(self.kernel, flat.buffers[self.state_names()[0]])
             at_once = []
             for run in flat.runs():
                 for slot in run:

@@ -11,8 +11,8 @@ Tensors, which records itself when an input requires a gradient:
         return a * b, (lambda g: g * b, lambda g: g * a)
 
 Reading order: tensor (the object), tape (nodes and the backward loop), operation (how a function is lifted to Tensors
-and recorded); recording is the switch that `no_grad` turns. No operation is known here, not even `+`:
-`minilm.functional` registers those on Tensor.
+and recorded); recording is the switch that `no_grad` turns, changes knows what was changed in place. No operation is
+known here, not even `+`: `minilm.functional` registers those on Tensor.
 """
 
 from minilm.tensor.operation import OPERATIONS, Operation, differentiable, elementwise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from types import MethodType
 from typing import Any, ParamSpec
 
 import numpy as np
@@ -59,7 +60,7 @@ class Operation:
         return f"<operation {self.name}{self.signature}>"
 
     def __get__(self, instance: Any, kind: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)  # so that it can be a method
+        return self if instance is None else MethodType(self, instance)  # so that it can be a method
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if kwargs and not self.variadic and any(name in kwargs for name in self.array_names):
@@ -67,57 +68,37 @@ class Operation:
             bound.apply_defaults()
             args, kwargs = bound.args, bound.kwargs
 
-        arguments = list(args)  # what the body gets: arrays where Tensors came
-        tensors: list[Tensor] = []
-        for i, value in enumerate(args):
-            if isinstance(value, Tensor):
-                arguments[i] = value.data
-                tensors.append(value)
-            elif isinstance(value, tuple | list):
-                tensors.extend(_tensors(value))
-                arguments[i] = unwrap(value)
+        # what the body gets: arrays where Tensors came
+        arguments = [value.data if isinstance(value, Tensor) else unwrap(value) for value in args]
         if kwargs:
-            tensors.extend(_tensors(kwargs.values()))
             kwargs = {name: unwrap(value) for name, value in kwargs.items()}
         positions = range(len(args)) if self.variadic else self.positions
-        inputs = [args[i] if i < len(args) and isinstance(args[i], Tensor) else None for i in positions]
+        inputs = [args[i] if i < len(args) else None for i in positions]
 
         try:
-            self._agree(args, arguments, positions)
-            y, vjp = (kernel_for(self.name) or self.body)(*arguments, **kwargs)
+            if not _agreed(inputs):
+                self._agree(args, arguments, positions)
+            first = arguments[self.positions[0]] if self.positions[0] < len(arguments) else None
+            y, vjp = (kernel_for(self.name, first) or self.body)(*arguments, **kwargs)
         except (ValueError, TypeError, IndexError) as error:
             raise self._explained(error, arguments) from error
 
         several = isinstance(y, tuple)
-        arrays = tuple(self._array(v, arguments) for v in (y if several else (y,)))
-        outputs = tuple(Tensor.wrap(array) for array in arrays)
-        for output in outputs:
-            self._share_version(output, tensors)
-        if recording.on and any(t is not None and t.requires_grad for t in inputs):
-            edges = [None if t is None or not t.requires_grad else (t._node or t, t._index) for t in inputs]
-            if None in edges and isinstance(vjp, tuple) and len(vjp) == len(edges):
-                # drop what will not be asked for, and the arrays that it holds
-                vjp = tuple([f if edge is not None else None for f, edge in zip(vjp, edges, strict=True)])
-            versions = [(t._version, t._version.count) for t in (*tensors, *outputs)]
-            node = Node(self, edges, vjp, versions, inputs, arrays, several)
-            for index, output in enumerate(outputs):
-                if output.data.dtype.kind == "f":
-                    output.requires_grad, output._node, output._index = True, node, index
-        return outputs if several else outputs[0]
+        arrays = [v if type(v) is np.ndarray else self._array(v, arguments) for v in (y if several else (y,))]
+        node = None
+        if recording.on:
+            edges = [(t._node or t, t._index) if isinstance(t, Tensor) and t.requires_grad else None for t in inputs]
+            if any(edges):
+                if isinstance(vjp, tuple) and None in edges and len(vjp) == len(edges):
+                    # drop what will not be asked for, and the arrays that it holds
+                    vjp = tuple([None if edge is None else vjp[i] for i, edge in enumerate(edges)])
+                node = Node(self, edges, vjp, arrays, several)
+        if several:
+            return tuple([Tensor.wrap(array, node, i) for i, array in enumerate(arrays)])
+        return Tensor.wrap(arrays[0], node)
 
     def _agree(self, args: Sequence[Any], arguments: list[Any], positions: Iterable[int]) -> None:
         """Refuse arrays of two homes or of two floating dtypes; convert what adapts (in `arguments`)."""
-        first: Any = None
-        for i in positions:  # most calls: Tensors of one home and dtype, and Python's numbers
-            if i >= len(args) or args[i] is None or type(args[i]) in _NUMBERS:
-                continue
-            array = arguments[i]
-            if first is None and isinstance(args[i], Tensor):
-                first = array
-            elif type(array) is not type(first) or array.dtype != first.dtype:
-                break
-        else:
-            return
         at = [i for i in positions if i < len(args) and args[i] is not None]
         arrays = [arguments[i] for i in at if is_array(arguments[i])]
         if any(not isinstance(array, np.ndarray) for array in arrays):
@@ -141,15 +122,6 @@ class Operation:
         home = next((xp(a) for a in arguments if is_array(a)), np)
         return home.asarray(value)  # NumPy's reductions return scalars
 
-    @staticmethod
-    def _share_version(output: Tensor, tensors: Iterable[Tensor]) -> None:
-        """A view of an input's memory shares its version counter."""
-        owner_id = output._version.owner_id
-        for tensor in tensors:
-            if tensor._version.owner_id == owner_id:
-                output._version = tensor._version
-                return
-
     def _explained(self, error: Exception, arguments: Iterable[Any]) -> Exception:
         """The same error with the operation's name and its inputs in front."""
         inputs = ", ".join(f"{a.shape} {a.dtype}" if is_array(a) else short(a) for a in arguments)
@@ -162,12 +134,19 @@ class Operation:
         return ValueError(message)
 
 
-def _tensors(args: Iterable[Any]) -> Iterator[Tensor]:
-    for value in args:
+def _agreed(inputs: Iterable[Any]) -> bool:
+    """True if nothing has to be converted, as in most calls: Tensors of one home and dtype, and Python's numbers."""
+    first: Any = None
+    for value in inputs:
         if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _tensors(value)
+            value = value.data
+            if first is None:
+                first = value
+        elif value is None or type(value) in _NUMBERS:
+            continue
+        if type(value) is not type(first) or value.dtype is not first.dtype:
+            return False
+    return True
 
 
 def _agree_on_dtype(arguments: list[Any], at: Sequence[int], dtypes: set[np.dtype]) -> None:

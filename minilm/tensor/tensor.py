@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minilm.backend import Array, asarray, is_array, owner, to_numpy, xp
+from minilm.backend import Array, asarray, is_array, to_numpy, xp
+from minilm.tensor.changes import changes
 from minilm.tensor.recording import recording
 
 if TYPE_CHECKING:
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
 def from_host(value: Any) -> Array:
     """A NumPy array, a number or a list as an array of the current backend; an array of a device as it is."""
     return asarray(value) if isinstance(value, np.ndarray) or not is_array(value) else value
-
-
-class Version:
-    """How often the memory of a tensor, shared with its views, was changed in place."""
-
-    __slots__ = ("count", "owner_id")
-
-    def __init__(self, array: Array) -> None:
-        self.count = 0
-        self.owner_id = id(owner(array))  # to find the array again among what a vjp holds
 
 
 class Tensor:
@@ -43,15 +34,16 @@ class Tensor:
         dtype: convert to this dtype.
 
     Attributes:
-        data: the array itself. Writing into it by hand is the one change that the engine cannot see; use
-            `copy_`, `add_`, `mul_`, `fill_`, `zero_` or an index assignment, which it does see.
+        data: the array itself. Writing into it by hand is the one change that the engine cannot see (until
+            `mark_changed` tells it); use `copy_`, `add_`, `mul_`, `fill_`, `zero_` or an index assignment, which it
+            does see.
         requires_grad: True if gradients flow to or through this tensor.
 
     Raises:
         TypeError: if data is not numeric, or a gradient is asked of integers or booleans.
     """
 
-    __slots__ = ("data", "requires_grad", "_grad", "_node", "_index", "_version", "__weakref__")
+    __slots__ = ("data", "requires_grad", "_grad", "_node", "_index", "__weakref__")
     __hash__ = object.__hash__  # by identity: == compares elements
     __array_ufunc__ = None  # ndarray * Tensor asks Tensor.__rmul__ instead of looping over elements
 
@@ -127,13 +119,17 @@ class Tensor:
         self._grad: Tensor | None = None
         self._node: Node | None = None
         self._index = 0
-        self._version = Version(array)
 
     @staticmethod
-    def wrap(array: Array) -> Tensor:
-        """A Tensor on the array itself, without the copy: for an array that nobody else will write to."""
+    def wrap(array: Array, node: Node | None = None, index: int = 0) -> Tensor:
+        """A Tensor on the array itself, without the copy: for an array that nobody else will write to.
+
+        `node` is the operation that made it, if that was recorded; the array is its output number `index`.
+        """
         tensor = Tensor.__new__(Tensor)
         tensor._set(array, False)
+        if node is not None and array.dtype.kind == "f":  # nothing flows through integers
+            tensor.requires_grad, tensor._node, tensor._index = True, node, index
         return tensor
 
     # --- what it is
@@ -214,9 +210,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same memory, outside the graph: no gradient flows through the result."""
-        tensor = Tensor.wrap(self.data)
-        tensor._version = self._version
-        return tensor
+        return Tensor.wrap(self.data)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
@@ -279,13 +273,17 @@ class Tensor:
 
     # --- changes in place: seen by the engine
 
+    def mark_changed(self) -> None:
+        """Tell the engine that `.data` was written to by hand: graphs recorded before this need the old values."""
+        changes.note(self.data)
+
     def _changing(self, method: str) -> None:
         if self.requires_grad and recording.on:
             raise RuntimeError(
                 f"{method} on a tensor that requires a gradient would not be recorded: "
                 f"do it under `with no_grad():`, or compute a new tensor"
             )
-        self._version.count += 1
+        changes.note(self.data)
 
     def _operand(self, value: Any) -> Any:
         array = value.data if isinstance(value, Tensor) else value
@@ -334,7 +332,7 @@ def unwrap(value: Any) -> Any:
     """`value` with every Tensor in it (tuples and lists included) replaced by its array."""
     if isinstance(value, Tensor):
         return value.data
-    if isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value):
+    if isinstance(value, (tuple, list)) and any(isinstance(v, Tensor) for v in value):
         return type(value)(unwrap(v) for v in value)
     return value
 

@@ -48,16 +48,9 @@ def cpu_model() -> str:
 
 def blas() -> list[str]:
     """The BLAS libraries that NumPy has loaded, each with its kernels and its number of threads."""
-    try:
-        threadpool_info = import_module("threadpoolctl").threadpool_info
-    except ModuleNotFoundError:
-        built_with = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        return [
-            f"{built_with['name']} {built_with['version']}, threads unknown (threadpoolctl is not installed)"
-        ]
     return [
         f"{pool['internal_api']} {pool['version']}, {pool.get('architecture')}, {pool['num_threads']} threads"
-        for pool in threadpool_info()
+        for pool in import_module("threadpoolctl").threadpool_info()
         if pool["user_api"] == "blas"
     ]
 
@@ -69,6 +62,7 @@ def machine(module: ModuleType = np) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": cpu_model(),
         "cores": usable,
+        "threads": import_module("minilm.kernels.threads").thread_count(),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -37,17 +37,17 @@ class StopSignals:
             signal.signal(number, handler)
 
 
-# Parameters of mallopt in glibc's malloc.h, and the largest threshold that it takes on 64-bit systems.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST_MMAP_THRESHOLD = 32 * 2**20
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # parameters of mallopt, in glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
     """Ask the C library to keep freed memory for the next allocation instead of giving it back to the system.
 
-    A training step frees all its arrays and the next one allocates them again. By default glibc unmaps each of them
-    when it is freed, and the system hands out fresh pages, cleared and mapped one by one as they are touched: up to a
-    third of a step's time. The process keeps what it had at its peak; the peak itself stays the same.
+    A training step frees all its arrays and the next one allocates them again. By default glibc asks the system for
+    each large array and gives it back when it is freed, and the system hands out fresh pages, cleared and mapped one
+    by one as they are touched: up to a third of a step's time. With no such mappings (M_MMAP_MAX = 0) and no trimming
+    arrays come from one heap that only grows. The process keeps what it had at its peak; the peak itself stays about
+    the same.
 
     Returns:
         whether it was done: elsewhere than in glibc (macOS, Windows, musl) allocators differ, and nothing changes.
@@ -55,7 +55,7 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    return bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def peak_memory() -> int:

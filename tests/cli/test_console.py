@@ -85,20 +85,34 @@ def test_a_reader_that_goes_away_is_no_error(trained):
 
 
 @pytest.mark.parametrize(
-    ("options", "environment", "expected"),
-    [((), {}, "1"), (("--threads", "2"), {}, "2"), ((), {"OPENBLAS_NUM_THREADS": "3"}, "3")],
+    ("options", "environment", "ours", "blas"),
+    [
+        ((), {}, str(min(8, len(os.sched_getaffinity(0)))) if hasattr(os, "sched_getaffinity") else None, "1"),
+        (("--threads", "3"), {}, "3", "1"),
+        ((), {"MINILM_THREADS": "2"}, "2", "1"),
+        (("--threads", "3"), {"MINILM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}, "3", "2"),
+    ],
 )
-def test_small_presets_use_one_thread_unless_told_otherwise(tmp_path, monkeypatch, options, environment, expected):
-    import os
+def test_commands_use_our_threads_and_one_of_the_blas(options, environment, ours, blas):
+    kept = {k: v for k, v in os.environ.items() if "THREADS" not in k}
+    shows = (
+        "import os, sys; from minilm.cli.app import guarded; from minilm.kernels.threads import thread_count\n"
+        "import types; show = lambda: print(thread_count(), os.environ['OPENBLAS_NUM_THREADS'])\n"
+        "guarded(show)(ctx=types.SimpleNamespace(obj={'debug': False, 'backend': None}),"
+        " threads=int(sys.argv[1]) if len(sys.argv) > 1 else None)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", shows, *options[1:]], env={**kept, **environment}, capture_output=True, text=True
+    )
+    assert run.stderr == "" and run.stdout.split() == [ours or run.stdout.split()[0], blas]
 
-    from minilm.cli.threads import VARIABLES
-    from minilm.cli.train import _use_threads
 
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    _use_threads(int(options[1]) if options else None, "tiny", None)
-    assert os.environ["OPENBLAS_NUM_THREADS"] == expected
-    for name in VARIABLES:
-        os.environ.pop(name, None)
+def test_a_wrong_number_of_threads_is_one_line(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "minilm", "sample", str(tmp_path)],
+        env={**os.environ, "MINILM_THREADS": "many"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert run.stderr == "error: MINILM_THREADS is a number of threads, from 1, not 'many'\n"

@@ -48,3 +48,33 @@ def test_every_benchmark_has_its_row_in_the_readme_and_a_main(file):
         return
     assert f"]({file})" in (ROOT / "benchmarks" / "README.md").read_text()
     assert "def main(" in (ROOT / "benchmarks" / file).read_text()
+
+
+def load(name, harness):
+    """A benchmark as a module, beside the harness."""
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_ratio_that_got_worse_by_more_than_the_noise_is_named(harness):
+    compare = load("compare", harness)
+    recorded = {"rows": {"a": {"ratio": 0.9, "noise": 0.02, "memory_ratio": 0.5}, "b": {"ratio": 1.0, "noise": 0.3}}}
+    same = {"rows": {"a": {"ratio": 0.98, "noise": 0.02, "memory_ratio": 0.54}, "b": {"ratio": 1.25, "noise": 0.0}}}
+    assert compare.worse(recorded, recorded) == [] == compare.worse(recorded, same)
+    slower = {"rows": {"a": {"ratio": 1.0, "noise": 0.0, "memory_ratio": 0.56}, "b": {"ratio": 1.31, "noise": 0.0}}}
+    assert compare.worse(recorded, slower) == [
+        "rows a ratio: 1.00, recorded 0.90, and up to 0.99 would be noise",
+        "rows a memory_ratio: 0.56, recorded 0.50, and up to 0.55 would be noise",
+        "rows b ratio: 1.31, recorded 1.00, and up to 1.30 would be noise",
+    ]
+    assert compare.worse(recorded, {"rows": {"a": recorded["rows"]["a"]}}) == [
+        "rows b ratio: recorded 1.00, not measured now"
+    ]
+
+
+def test_the_harness_times_and_compares_named_contestants_in_lists(harness):
+    compare = load("compare", harness)
+    content = {"timings": [{"name": "ours", "ratio": 1.0}, {"name": "theirs", "ratio": 2.0}]}
+    assert [where for where, *_ in compare.ratios(content)] == ["timings ours ratio", "timings theirs ratio"]

