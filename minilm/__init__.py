@@ -23,6 +23,8 @@ before it has been read:
     generation    sampling, greedy or random, as a stream
     evaluation    loss, perplexity, bits per character, baselines
     training      the one trainer, and checkpoints that resume bit for bit
+    compression   quantization, pruning, distillation
+    pretrained    published weights: safetensors, GGUF, llama2.c; names of published models
     plots         loss curves, rooflines
     cli           minilm doctor, train, sample, eval, gradcheck, bench, demo
 
@@ -38,6 +40,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import minilm.kernels as kernels
     from minilm import (
+        compression,
         evaluation,
         functional,
         generation,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
         nn,
         optim,
         plots,
+        pretrained,
         testing,
         text,
         training,
@@ -59,6 +63,7 @@ __all__ = [
     "Generator",
     "Tensor",
     "__version__",
+    "compression",
     "evaluation",
     "functional",
     "generation",
@@ -70,6 +75,7 @@ __all__ = [
     "no_grad",
     "optim",
     "plots",
+    "pretrained",
     "testing",
     "text",
     "training",

@@ -25,6 +25,7 @@ from minilm.text import (
     CORPORA,
     ByteTokenizer,
     CharTokenizer,
+    GPT2Tokenizer,
     Tokenizer,
     WordTokenizer,
     atomic_write,
@@ -198,6 +199,10 @@ def _make_tokenizer(settings: Settings, everything: Texts, training: Texts) -> T
         return ByteTokenizer()
     if settings.tokenizer == "word":  # what validation and test have besides becomes the unknown token
         return WordTokenizer.train(training(), min_count=settings.min_count, max_size=settings.max_words)
+    if settings.tokenizer == "bpe":  # the bytes write whatever is new in validation and test
+        return GPT2Tokenizer.train(training(), settings.vocab_size, special_tokens=())
+    if settings.tokenizer.endswith(".json"):
+        return load_tokenizer(settings.tokenizer)
     return CharTokenizer.train(everything())
 
 

@@ -1,4 +1,4 @@
-"""minilm eval: how well a model predicts a text that it has not seen."""
+"""minilm eval: how good a model is, in the figures that belong to its kind."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,15 +7,37 @@ import typer
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or a checkpoint.", metavar="RUN")],
+    run: Annotated[
+        Path, typer.Argument(help="A run, a checkpoint, a .gguf or a folder; or an installed model.", metavar="MODEL")
+    ],
     data: Annotated[
         str | None,
-        typer.Option(help="Another text to score: name or path, as for train.", metavar="NAME|PATH"),
+        typer.Option(help="Text to score: name or path; to translate or classify: a table.", metavar="NAME|PATH"),
     ] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="perplexity, accuracy, bleu (and chrF), rouge, exact-match (and F1); auto: by the model.",
+            metavar="NAME",
+        ),
+    ] = "auto",
     split: Annotated[
         str, typer.Option(help="Which part of the run's own data: test, validation or train.", metavar="PART")
     ] = "test",
     text_column: Annotated[str, typer.Option(help="Column or field with the text.", metavar="NAME")] = "text",
+    label_column: Annotated[str, typer.Option(help="Column or field with the class.", metavar="NAME")] = "label",
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Score the first N documents only, or N tokens of a text.", metavar="N")
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens of a window; by itself the context, at most 1024.", metavar="T"),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(min=1, help="From window to window; below T, tokens see more: better and slower.", metavar="N"),
+    ] = None,
+    beam: Annotated[int, typer.Option(min=1, help="For what is written: hypotheses side by side.", metavar="K")] = 4,
     errors: Annotated[
         str, typer.Option(help="Bytes that are not UTF-8: strict, replace or ignore.", metavar="HOW")
     ] = "strict",
@@ -23,58 +45,41 @@ def evaluate(
         Path | None, typer.Option("--json", help="Write the numbers to this file too.", metavar="FILE")
     ] = None,
 ) -> None:
-    """Loss, perplexity and bits per character of a model.
+    """Measure a model: perplexity and bits per byte, accuracy and F1, BLEU, ROUGE.
 
-    The best checkpoint of the run is scored on all of its test part, or on a text of yours.
-    A GPT sees windows of its context, a recurrent model windows of 512 tokens.
+    The best checkpoint of a run is scored on all of its test part, or on data of
+    yours. A text longer than the context is cut into windows, each token scored
+    once; a recurrent model sees windows of 512 tokens.
 
     \b
     Examples:
       minilm eval runs/gpt
-      minilm eval runs/gpt --split validation --json gpt.json
-      minilm eval runs/gpt/checkpoint-500 --data mytext.txt
+      minilm eval runs/gpt --split validation --stride 16 --json gpt.json
+      minilm eval SmolLM2-135M-Instruct --data mytext.txt --stride 512
+      minilm eval runs/translate --limit 500
     """
-    from dataclasses import asdict
+    import time
 
-    from minilm.cli import run as runs
-    from minilm.cli.data import PARTS
+    from minilm.cli import evaluate_kinds as kinds
     from minilm.errors import ConfigurationError
 
-    if split not in PARTS:
-        raise ConfigurationError(f"--split is one of {', '.join(PARTS)}, not {split!r}")
+    kinds.check_part(split)
     if json is not None and not json.parent.is_dir():
         raise ConfigurationError(f"--json {json}: there is no folder {json.parent}")
-    model, tokenizer = runs.load(run)
-    tokens, sizes, name = _text(run, tokenizer, data, split, text_column, errors)
-    score = runs.score(model, tokens, sizes)
-    runs.score_table([(name, score)], tokenizer.type, str(run))
+    model, tokenizer = kinds.load(run)
+    chosen = kinds.choose_metric(model, metric)
+    began = time.perf_counter()
+    if chosen == "perplexity":
+        text = kinds.read_text(run, tokenizer, data, split, text_column, errors, limit)
+        numbers = kinds.perplexity(model, tokenizer, text, context, stride)
+    elif chosen == "accuracy":
+        numbers = kinds.accuracy(model, tokenizer, data, text_column, label_column, limit)
+    else:
+        numbers = kinds.written(model, tokenizer, run, chosen, data, split, beam, limit)
+    kinds.show(str(run), chosen, numbers, tokenizer.type)
     if json is not None:
-        _write(json, {"run": str(run), "text": name, "tokenizer": tokenizer.type, **asdict(score)})
-
-
-def _text(
-    run: Path, tokenizer: Any, data: str | None, split: str, text_column: str, errors: str
-) -> tuple[Any, Any, str]:
-    """(tokens (N,), sizes, name) of the text to score."""
-    from minilm.cli.data import encode, open_data
-    from minilm.cli.presets import Settings
-    from minilm.errors import DataError, TokenizerError
-    from minilm.training import find_checkpoint
-
-    if data is not None:
-        settings = Settings(model="gpt", data=data, text_column=text_column, errors=errors)
-        return *encode(settings, tokenizer), data
-    folder = find_checkpoint(run).parent / "data"
-    try:
-        own = open_data(folder)
-    except (DataError, TokenizerError) as error:
-        raise DataError(f"the run's own data cannot be used ({error}): name a text with --data") from error
-    if own.tokenizer != tokenizer:
-        raise TokenizerError(
-            f"the data in {folder} were made with another tokenizer ({own.tokenizer!r}) than the checkpoint "
-            f"({tokenizer!r}): name a text with --data"
-        )
-    return own.tokens[split], own.sizes[split], split
+        seconds = time.perf_counter() - began
+        _write(json, {"run": str(run), "metric": chosen, "tokenizer": tokenizer.type, **numbers, "seconds": seconds})
 
 
 def _write(path: Path, numbers: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ command line costs nothing that was there.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,25 @@ def begin(settings: Settings, folder: Path, overwrite: bool = False, data: Path 
         ConfigurationError: if the folder holds a run and `overwrite` is not set, or a size is wrong.
         DataError: if --data cannot be used.
     """
+
+    def fill(partial: Path) -> None:
+        if data is None:
+            prepare(settings, partial)
+        else:
+            shutil.copytree(data, partial)
+        _check(settings, open_data(partial))
+
+    take_over(folder, overwrite, fill)
+    presets.save(settings, folder / "run.json")
+    return Run(folder, settings, open_data(folder / "data"))
+
+
+def take_over(folder: Path, overwrite: bool, fill: Callable[[Path], None]) -> None:
+    """Empty a folder for a new run, once `fill` has written what goes into its data/.
+
+    Raises:
+        ConfigurationError: if the folder holds a run and `overwrite` is not set.
+    """
     earlier = list_checkpoints(folder)
     if earlier and not overwrite:
         raise ConfigurationError(
@@ -71,11 +90,7 @@ def begin(settings: Settings, folder: Path, overwrite: bool = False, data: Path 
     partial = folder / ".data.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        if data is None:
-            prepare(settings, partial)
-        else:
-            shutil.copytree(data, partial)
-        _check(settings, open_data(partial))
+        fill(partial)
         for path in (*earlier, folder / "data"):
             if path.exists():
                 shutil.rmtree(path)
@@ -85,8 +100,6 @@ def begin(settings: Settings, folder: Path, overwrite: bool = False, data: Path 
         with suppress(OSError):
             folder.rmdir()  # nothing came of it; a folder with anything in it stays
     (folder / "metrics.jsonl").unlink(missing_ok=True)
-    presets.save(settings, folder / "run.json")
-    return Run(folder, settings, open_data(folder / "data"))
 
 
 def reopen(folder: Path, settings: Settings) -> Run:
@@ -262,7 +275,7 @@ def score_table(rows: Sequence[tuple[str, Score]], tokenizer: str, title: str = 
         return f"{s.loss:.4f}", f"{s.perplexity:.3f}", f"{bits:.4f}", f"{s.tokens:,}"
 
     table(columns, [(name, *numbers(s)) for name, s in rows])
-    if tokenizer == "word":
+    if tokenizer in ("word", "wordpiece"):
         say("A word tokenizer drops spaces, case and rare words: its bits are not those of the whole text.")
 
 

@@ -1,10 +1,14 @@
-"""How good is a model? Perplexity and bits per character of language models, F1 of classifiers.
+"""How good is a model? Whatever the task, the figure comes with the number of tokens and documents it stands on.
 
-Reading order: language_modeling (loss, perplexity, bits per character, a model over batches), classification
-(accuracy, confusion matrix, F1).
+Reading order: figures (a number and what it stands on), language_modeling (loss, perplexity, bits per byte, a model
+over batches), windows (a text longer than the context), classification (accuracy, confusion matrix, F1), answers
+(exact match and F1 of short answers), generated_text (BLEU and chrF of translations, ROUGE of summaries).
 """
 
-from minilm.evaluation.classification import accuracy, confusion_matrix, f1
+from minilm.evaluation.answers import evaluate_answers, exact_match, normalize_answer, token_f1
+from minilm.evaluation.classification import accuracy, confusion_matrix, evaluate_classifier, f1
+from minilm.evaluation.figures import Figures
+from minilm.evaluation.generated_text import evaluate_summaries, evaluate_translations
 from minilm.evaluation.language_modeling import (
     LanguageModelScore,
     bits_per_byte,
@@ -13,15 +17,25 @@ from minilm.evaluation.language_modeling import (
     evaluate_language_model,
     perplexity,
 )
+from minilm.evaluation.windows import StridedWindows
 
 __all__ = [
+    "Figures",
     "LanguageModelScore",
+    "StridedWindows",
     "accuracy",
     "bits_per_byte",
     "bits_per_character",
     "confusion_matrix",
     "count_labels",
+    "evaluate_answers",
+    "evaluate_classifier",
     "evaluate_language_model",
+    "evaluate_summaries",
+    "evaluate_translations",
+    "exact_match",
     "f1",
+    "normalize_answer",
     "perplexity",
+    "token_f1",
 ]

@@ -17,12 +17,15 @@ What this file does not do: scores that need probabilities (ROC, calibration).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from minilm.backend import is_array, to_numpy
 from minilm.errors import DataError
+from minilm.evaluation.figures import Figures
+from minilm.nn import evaluating
 from minilm.tensor import unwrap
 
 
@@ -63,6 +66,14 @@ def confusion_matrix(
     return np.bincount(true.astype(np.int64) * K + predicted, minlength=K * K).reshape(K, K)
 
 
+def f1_from_confusion(confusion: np.ndarray) -> np.ndarray:
+    """F1 of each class (K,), float64, of a confusion matrix (K, K); NaN for a class that nobody met."""
+    taken_and_true = confusion.sum(axis=0) + confusion.sum(axis=1)
+    scores = np.full(len(confusion), np.nan)
+    np.divide(2 * np.diagonal(confusion), taken_and_true, out=scores, where=taken_and_true > 0)
+    return scores
+
+
 def f1(
     predictions: Any,
     targets: Any,
@@ -86,11 +97,50 @@ def f1(
     """
     if average not in ("macro", None):
         raise ValueError(f"average is 'macro' or None (one number for each class), not {average!r}")
-    C = confusion_matrix(predictions, targets, n_classes, ignore_index)
-    taken_and_true = C.sum(axis=0) + C.sum(axis=1)
-    scores = np.full(len(C), np.nan)
-    np.divide(2 * np.diagonal(C), taken_and_true, out=scores, where=taken_and_true > 0)
+    scores = f1_from_confusion(confusion_matrix(predictions, targets, n_classes, ignore_index))
     return float(np.nanmean(scores)) if average == "macro" else scores
+
+
+def evaluate_classifier(
+    classify: Callable[..., Any], batches: Iterable[Mapping[str, Any]], names: Sequence[str] | None = None
+) -> Figures:
+    """Accuracy, macro F1 and the confusion matrix of a model, over all batches, in evaluation mode.
+
+    Args:
+        classify: a model: `classify(input_ids, attention_mask, token_type_ids)` gives logits (B, K), or (B, T, K) for
+            a class of each token; the arguments that a batch does not have are left out.
+        batches: dicts with input_ids (B, T) and "labels", (B,) or (B, T), -100 where nothing is scored.
+        names: of the classes 0 ... K - 1.
+
+    Returns:
+        Figures with "accuracy" and "macro_f1", both from 0 to 1, and among the details "classes" and "confusion":
+        confusion[i][j] examples of class i were taken for class j.
+
+    Raises:
+        DataError: if there is no label to score, or one is no class of the model.
+    """
+    predictions: list[np.ndarray] = []
+    targets: list[np.ndarray] = []
+    documents = tokens = K = 0
+    with evaluating(classify.modules() if hasattr(classify, "modules") else ()):
+        for batch in batches:
+            given = {k: v for k, v in batch.items() if k in ("input_ids", "attention_mask", "token_type_ids")}
+            ids = given.pop("input_ids")
+            logits = _host(classify(ids, **given))
+            K = logits.shape[-1]
+            predictions.append(logits.argmax(axis=-1).reshape(-1))
+            targets.append(_host(batch["labels"]).reshape(-1))
+            documents += len(ids)
+            tokens += int(np.sum(given["attention_mask"])) if "attention_mask" in given else int(np.size(ids))
+    if not targets:
+        raise DataError("nothing to score: there is no example")
+    predicted, true = np.concatenate(predictions), np.concatenate(targets)
+    if (wrong := true[(true != -100) & ((true < 0) | (true >= K))]).size:
+        raise DataError(f"the model knows {K} classes, 0 to {K - 1}, and the data have the label {int(wrong[0])}")
+    C = confusion_matrix(predicted, true, K)
+    values = {"accuracy": float(np.trace(C) / C.sum()), "macro_f1": float(np.nanmean(f1_from_confusion(C)))}
+    details = {"classes": [str(k) for k in range(K)] if names is None else list(names), "confusion": C.tolist()}
+    return Figures(values, documents, tokens, "tokens that the model read", details)
 
 
 def _scored(predictions: Any, targets: Any, ignore_index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ With N tokens x_1 ... x_N, the negative log-likelihood in nats is
     loss                  NLL / N                          nats per token
     perplexity            exp(NLL / N)                     of how many equally likely tokens is it as unsure?
     bits per character    NLL / (log 2 * characters)       the same for every tokenizer, so comparable
+    bits per byte         NLL / (log 2 * bytes)            of the text in UTF-8: the usual unit of comparisons
 
 (Jurafsky & Martin, Speech and Language Processing, 3rd ed., section 3.3 for perplexity; Shannon 1951 for the
 entropy of a letter.) A loss or a perplexity per token compares models of one tokenizer only: longer tokens
@@ -72,12 +73,15 @@ class LanguageModelScore:
     Attributes:
         total_nll: negative log-likelihood of all scored tokens together, in nats.
         tokens: how many were scored.
-        characters: how many characters those tokens stand for, where it is known.
+        characters, bytes: how many characters those tokens stand for, and how many bytes, where it is known.
+        documents: how many texts they come from, where it is known.
     """
 
     total_nll: float
     tokens: int
     characters: int | None = None
+    bytes: int | None = None
+    documents: int | None = None
 
     @property
     def loss(self) -> float:
@@ -99,6 +103,11 @@ class LanguageModelScore:
         """Bits per character of the text, or None where the number of characters is not known."""
         return None if self.characters is None else bits_per_character(self.total_nll, self.characters)
 
+    @property
+    def bits_per_byte(self) -> float | None:
+        """Bits per byte of the text, or None where the number of bytes is not known."""
+        return None if self.bytes is None else bits_per_byte(self.total_nll, self.bytes)
+
 
 class LanguageModel(Protocol):
     """What is asked of a model: the mean loss of a batch over its valid labels, in nats."""
@@ -109,7 +118,11 @@ class LanguageModel(Protocol):
 
 
 def evaluate_language_model(
-    model: LanguageModel, batches: Iterable[Mapping[str, Any]], characters: int | None = None
+    model: LanguageModel,
+    batches: Iterable[Mapping[str, Any]],
+    characters: int | None = None,
+    n_bytes: int | None = None,
+    documents: int | None = None,
 ) -> LanguageModelScore:
     """Score a model on all labels of all batches, in evaluation mode and without recording.
 
@@ -122,6 +135,8 @@ def evaluate_language_model(
         batches: dicts with "labels", integers of any shape; -100 is not scored. Batches without a valid label
             are passed over.
         characters: the number of characters that the scored tokens stand for: gives bits per character.
+        n_bytes: the number of bytes in UTF-8: gives bits per byte.
+        documents: how many texts the batches come from: handed on.
 
     Raises:
         DataError: if there is no label to score.
@@ -137,7 +152,7 @@ def evaluate_language_model(
                 tokens += count
     if not tokens:
         raise DataError("nothing to evaluate: no batch has a label other than -100. Is the text too short?")
-    return LanguageModelScore(_sum(sums), tokens, characters)
+    return LanguageModelScore(_sum(sums), tokens, characters, n_bytes, documents)
 
 
 def count_labels(batch: Mapping[str, Any]) -> int:

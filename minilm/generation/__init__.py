@@ -3,11 +3,14 @@
     sampling    one row of logits -> one token id: greedy, temperature, top-k, top-p, repetition penalty
     generate    prompt ids -> new ids, with the model's cache or state carried along
     streaming   prompt text -> new text, in pieces that are certain, up to a stop string
+    beam_search source ids -> the best target ids, for models that read one text and write another
+    translate   source texts -> target texts, by beam search
 
 The shortest use: generate_text(model, tokenizer, "ROMEO:", 200), or generate(model, ids, 200) for ids.
 """
 
-from minilm.generation.generate import LanguageModel, NextToken, generate, generate_tokens
+from minilm.generation.beam_search import EncoderDecoder, Hypothesis, beam_search, length_penalty
+from minilm.generation.generate import LanguageModel, NextToken, continue_tokens, generate, generate_tokens
 from minilm.generation.sampling import (
     SamplingSettings,
     apply_repetition_penalty,
@@ -16,10 +19,12 @@ from minilm.generation.sampling import (
     top_k_filter,
     top_p_filter,
 )
-from minilm.generation.streaming import generate_text, stream_text, until_stop
+from minilm.generation.streaming import decoded, generate_text, stream_text, until_stop
+from minilm.generation.translate import hypotheses, translate
 
 __all__ = [
-    *("LanguageModel", "NextToken", "SamplingSettings", "apply_repetition_penalty", "apply_temperature"),
-    *("generate", "generate_text", "generate_tokens", "sample", "stream_text", "top_k_filter"),
-    *("top_p_filter", "until_stop"),
+    *("EncoderDecoder", "Hypothesis", "LanguageModel", "NextToken", "SamplingSettings", "apply_repetition_penalty"),
+    *("apply_temperature", "beam_search", "continue_tokens", "decoded", "generate", "generate_text"),
+    *("generate_tokens", "hypotheses", "length_penalty", "sample", "stream_text", "top_k_filter", "top_p_filter"),
+    *("translate", "until_stop"),
 ]

@@ -15,7 +15,7 @@ One sequence at a time; text is the matter of `streaming`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,10 +24,12 @@ from numpy.typing import ArrayLike, NDArray
 from minilm.backend import to_numpy
 from minilm.errors import ConfigurationError, DataError
 from minilm.generation.sampling import SamplingSettings
-from minilm.nn import Module, evaluating
+from minilm.nn import KVCache, Module, evaluating
 from minilm.random import Generator, current_generator
 from minilm.tensor import Tensor
 from minilm.text import check_token_ids
+
+PROMPT_PIECE = 256  # tokens of a prompt at once: their logits, (1, T, V), are large, and only the last row is used
 
 
 class LanguageModel(Protocol):
@@ -57,27 +59,49 @@ class NextToken:
     A model with a `context_length` (GPT) sees at most that many tokens, the last ones. Once the sequence is
     longer, every token moves to another position at each step: no cached key is right any more, and the
     window is computed afresh.
+
+    vocab_size: how many tokens there are, where the model knows more, to round its sizes up; all of them if None.
     """
 
-    def __init__(self, model: LanguageModel, use_cache: bool = True) -> None:
-        self.model, self.use_cache = model, use_cache
+    def __init__(self, model: LanguageModel, use_cache: bool = True, vocab_size: int | None = None) -> None:
+        self.model, self.use_cache, self.vocab_size = model, use_cache, vocab_size
         self._modules = list(model.modules())
         self._state: Any = None
         self._seen = 0  # tokens in the state
 
     def logits(self, ids: Sequence[int]) -> NDArray[np.float64]:
-        """(V,) on the host, of the token after `ids` (t,): those of the last call and at least one more."""
+        """(V,) on the host, of the token after `ids` (t,): those of the last call and at least one more, unless
+        `rewind` was called in between.
+        """
         limit = self.model.context_length
         with evaluating(self._modules):
             if limit is not None and len(ids) > limit:
-                self._state = None  # frees the cache
+                self._state, self._seen = None, 0  # frees the cache
                 logits = self.model(_batch_of_one(ids[-limit:]))
             elif not self.use_cache:
                 logits = self.model(_batch_of_one(ids))
             else:
-                logits, self._state = self.model.decode(_batch_of_one(ids[self._seen :]), self._state)
+                for begin in range(self._seen, len(ids), PROMPT_PIECE):
+                    piece = _batch_of_one(ids[begin : begin + PROMPT_PIECE])
+                    logits, self._state = self.model.decode(piece, self._state)
                 self._seen = len(ids)
-        return to_numpy(logits.data[0, -1]).astype(np.float64)  # one row: the one transfer for a token
+        # one row: the one transfer for a token
+        return to_numpy(logits.data[0, -1, : self.vocab_size]).astype(np.float64)
+
+    def rewind(self, length: int) -> None:
+        """Forget what came after the first `length` tokens; the next ids begin with those.
+
+        Keys and values of a cache are simply given up. A recurrent state cannot go back: it is computed again.
+        """
+        if length >= self._seen:
+            return
+        caches = self._state if isinstance(self._state, list) else []
+        if caches and all(isinstance(cache, KVCache) for cache in caches):
+            for cache in caches:
+                cache.length = length
+            self._seen = length
+        else:
+            self._state, self._seen = None, 0
 
 
 def generate_tokens(
@@ -87,6 +111,8 @@ def generate_tokens(
     settings: SamplingSettings | None = None,
     generator: Generator | None = None,
     use_cache: bool = True,
+    stop_ids: Collection[int] = (),
+    vocab_size: int | None = None,
 ) -> Iterator[int]:
     """The ids that the model writes after a prompt, each as soon as it is drawn; stop whenever you like.
 
@@ -96,27 +122,44 @@ def generate_tokens(
         settings: how to choose; `SamplingSettings()` if None.
         generator: of the draws, one for each token; the current one if None.
         use_cache: False computes everything again for each token: the same ids, slowly.
+        stop_ids: tokens that end the text, such as the one after which another speaker has the turn: generation ends
+            when one is drawn, and it is not among the ids.
+        vocab_size: draw from the first so many tokens only; see `NextToken`.
 
     Raises:
         DataError: if the prompt is empty.
-        TokenizerError: for an id outside the vocabulary.
+        TokenizerError: for an id outside the vocabulary, in the prompt or in stop_ids.
         ConfigurationError: if max_new_tokens is negative.
         TrainingError: at the token for which the model gives no distribution (NaN).
     """
     ids = _prompt(prompt_ids, model.config.vocab_size)
     if max_new_tokens < 0:
         raise ConfigurationError(f"max_new_tokens={max_new_tokens}: it is a number of tokens, from 0")
+    check_token_ids(list(stop_ids), model.config.vocab_size)
     # in a function of its own: here the arguments are checked at the call, not at the first token
     settings, generator = settings or SamplingSettings(), generator or current_generator()
-    return _tokens(NextToken(model, use_cache), ids, max_new_tokens, settings, generator)
+    next_token = NextToken(model, use_cache, vocab_size)
+    return continue_tokens(next_token, ids, max_new_tokens, settings, generator, stop_ids)
 
 
-def _tokens(
-    next_token: NextToken, ids: list[int], count: int, settings: SamplingSettings, generator: Generator
+def continue_tokens(
+    next_token: NextToken,
+    ids: list[int],
+    max_new_tokens: int,
+    settings: SamplingSettings,
+    generator: Generator,
+    stop_ids: Collection[int] = (),
 ) -> Iterator[int]:
-    for _ in range(count):
-        ids.append(settings.choose(next_token.logits(ids), ids, generator))
-        yield ids[-1]
+    """The loop of `generate_tokens`, with a state that outlives it: a conversation goes on with `next_token`.
+
+    Each id that is yielded has been appended to `ids`, the prompt at first.
+    """
+    for _ in range(max_new_tokens):
+        drawn = settings.choose(next_token.logits(ids), ids, generator)
+        if drawn in stop_ids:
+            return
+        ids.append(drawn)
+        yield drawn
 
 
 def generate(
@@ -129,15 +172,18 @@ def generate(
     repetition_penalty: float = 1.0,
     seed: int | None = None,
     use_cache: bool = True,
+    stop_ids: Collection[int] = (),
 ) -> NDArray[np.int64]:
     """The new ids (max_new_tokens,) after one prompt (T,), all at once; see `generate_tokens`.
+
+    With `stop_ids` there may be fewer.
 
     Args:
         seed: of a generator for this call alone; without one the current generator goes on.
     """
     settings = SamplingSettings(temperature, top_k, top_p, repetition_penalty)
     generator = current_generator() if seed is None else Generator(seed)
-    tokens = generate_tokens(model, prompt_ids, max_new_tokens, settings, generator, use_cache)
+    tokens = generate_tokens(model, prompt_ids, max_new_tokens, settings, generator, use_cache, stop_ids)
     return np.fromiter(tokens, dtype=np.int64)
 
 

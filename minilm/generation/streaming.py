@@ -8,7 +8,7 @@ it back until it is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from minilm.errors import ConfigurationError, TokenizerError
 from minilm.generation.generate import LanguageModel, generate_tokens
@@ -26,12 +26,13 @@ def stream_text(
     generator: Generator | None = None,
     stop: str | Sequence[str] = (),
     use_cache: bool = True,
+    stop_ids: Collection[int] = (),
 ) -> Iterator[str]:
     """The text that the model writes after a prompt, in pieces, none of them empty.
 
     Joined, they are what the new ids add to the decoded prompt. Generation ends after `max_new_tokens`, or
-    where one of the `stop` strings is complete; that string and what follows is never shown. The other
-    arguments and errors are those of `generate_tokens`.
+    where one of the `stop` strings is complete; that string and what follows is never shown. Only tokens that the
+    tokenizer has are drawn. The other arguments and errors are those of `generate_tokens`.
 
     Raises:
         TokenizerError: for a prompt that the tokenizer cannot write, or a tokenizer that is not this model's.
@@ -40,14 +41,16 @@ def stream_text(
     stops = (stop,) if isinstance(stop, str) else tuple(stop)
     if "" in stops:
         raise ConfigurationError("an empty stop string would stop before the first token: leave it out")
-    if tokenizer.vocab_size != model.config.vocab_size:
+    if tokenizer.vocab_size > model.config.vocab_size:  # it may have fewer: models round their sizes up
         raise TokenizerError(
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model {model.config.vocab_size}: use "
             "the tokenizer that the model was trained with"
         )
     prompt_ids = tokenizer.encode(prompt)
-    tokens = generate_tokens(model, prompt_ids, max_new_tokens, settings, generator, use_cache)
-    return until_stop(_decoded(tokenizer, prompt_ids.tolist(), tokens), stops)
+    tokens = generate_tokens(
+        model, prompt_ids, max_new_tokens, settings, generator, use_cache, stop_ids, tokenizer.vocab_size
+    )
+    return until_stop(decoded(tokenizer, prompt_ids.tolist(), tokens), stops)
 
 
 def generate_text(
@@ -59,13 +62,15 @@ def generate_text(
     generator: Generator | None = None,
     stop: str | Sequence[str] = (),
     use_cache: bool = True,
+    stop_ids: Collection[int] = (),
 ) -> str:
     """All of `stream_text` in one string, without the prompt."""
-    pieces = stream_text(model, tokenizer, prompt, max_new_tokens, settings, generator, stop, use_cache)
+    pieces = stream_text(model, tokenizer, prompt, max_new_tokens, settings, generator, stop, use_cache, stop_ids)
     return "".join(pieces)
 
 
-def _decoded(tokenizer: Tokenizer, prompt_ids: Iterable[int], tokens: Iterable[int]) -> Iterator[str]:
+def decoded(tokenizer: Tokenizer, prompt_ids: Iterable[int], tokens: Iterable[int]) -> Iterator[str]:
+    """The text of `tokens` after `prompt_ids`, in pieces that are certain; some may be empty."""
     decoder = tokenizer.stream_decoder()
     for token in prompt_ids:  # so that a first word is written as one that follows the prompt
         decoder.push(token)

@@ -5,9 +5,12 @@
     corpora       public corpora by name, and where each can be found (and shakespeare, one of them)
     splits        training, validation and test parts that do not leak
     files         how a file is written so that a crash cannot leave half of it
-    tokenizers/   text to ids and back, as a ladder: character, byte, word
+    tokenizers/   text to ids and back, as a ladder: character, byte, word, BPE, GPT-2, BERT, Llama
     token_file    ids on disk, read by memory map
     batches       windows, streams and padding: what the trainer iterates over
+    buckets       batches of sequences of like lengths
+    masking       texts with words hidden, to be found again: how BERT learns
+    parallel      pairs of a source and a target: read, split, encoded
 
 The beginning of everything: documents = load_corpus("shakespeare"), or read_documents(path).
 """
@@ -21,9 +24,20 @@ from minilm.text.batches import (
     TokenWindows,
     pad_collate,
 )
+from minilm.text.buckets import LengthBuckets
 from minilm.text.cleaning import clean, html_to_text
 from minilm.text.corpora import CORPORA, Corpus, find_corpus, load_corpus
 from minilm.text.files import atomic_write
+from minilm.text.masking import MaskedExamples, mask_tokens, next_sentence_examples
+from minilm.text.parallel import (
+    Pair,
+    PairTokenizer,
+    encode_pairs,
+    read_pairs,
+    references,
+    source_key,
+    split_pairs,
+)
 from minilm.text.readers import iter_documents, iter_text, read_documents, read_text
 from minilm.text.splits import split_by_position, split_documents
 from minilm.text.token_file import (
@@ -33,10 +47,17 @@ from minilm.text.token_file import (
     write_token_file,
 )
 from minilm.text.tokenizers import (
+    AllowedSpecial,
+    BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
+    GPT2Tokenizer,
+    PairInput,
+    SentencePieceTokenizer,
     StreamDecoder,
     Tokenizer,
+    TokenType,
+    WordPieceTokenizer,
     WordTokenizer,
     check_token_ids,
     load_tokenizer,
@@ -45,36 +66,54 @@ from minilm.text.tokenizers import (
 )
 
 __all__ = [
+    "AllowedSpecial",
+    "BPETokenizer",
     "BatchSource",
     "ByteTokenizer",
     "CORPORA",
     "CharTokenizer",
     "Corpus",
+    "GPT2Tokenizer",
+    "MaskedExamples",
+    "LengthBuckets",
     "OrderedBatches",
+    "Pair",
+    "PairInput",
+    "PairTokenizer",
+    "SentencePieceTokenizer",
     "SequentialBatches",
     "ShuffledBatches",
     "StreamBatches",
     "StreamDecoder",
     "TokenFileHeader",
+    "TokenType",
     "TokenWindows",
     "Tokenizer",
+    "WordPieceTokenizer",
     "WordTokenizer",
     "atomic_write",
     "check_token_ids",
     "clean",
+    "encode_pairs",
     "find_corpus",
     "html_to_text",
     "iter_documents",
     "iter_text",
     "load_corpus",
     "load_tokenizer",
+    "mask_tokens",
+    "next_sentence_examples",
     "open_token_file",
     "pad_collate",
     "read_documents",
+    "read_pairs",
     "read_text",
     "read_token_file_header",
+    "references",
+    "source_key",
     "split_by_position",
     "split_documents",
+    "split_pairs",
     "split_words",
     "tokenizer_from_json",
     "write_token_file",

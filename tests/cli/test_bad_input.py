@@ -154,7 +154,9 @@ def test_an_out_that_is_a_file(minilm, text):
     "options, message",
     [
         (["--preset", "big"], "char-cpu"),
-        (["--tokenizer", "bpe"], "char, byte, word"),
+        (["--tokenizer", "bpe9"], "char, byte, word, bpe"),
+        (["--tokenizer", "absent.json"], "absent.json"),
+        (["--vocab-size", 300], "--tokenizer bpe"),
         (["--errors", "maybe"], "strict, replace, ignore"),
         (["--dtype", "int8"], "float32, float64"),
         (["--n-head", 3], "n_head=3"),

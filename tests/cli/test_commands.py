@@ -31,7 +31,7 @@ def test_every_help_fits_80_columns_and_has_an_example(minilm, monkeypatch, comm
     assert done.status == 0
     assert max(map(len, done.out.splitlines())) <= 80
     if command != ("doctor",):
-        assert re.search(r"minilm (train|eval|sample|gradcheck|bench|demo) ", done.out.replace("\n", " "))
+        assert re.search(rf"minilm ({'|'.join(COMMANDS)}) ", done.out.replace("\n", " "))
 
 
 def test_help_lists_the_commands_and_no_command_shows_help(minilm):
@@ -237,6 +237,19 @@ def test_words_are_tokens_too(minilm, text, tmp_path):
     model, tokenizer = load_model(run)
     assert model.config.vocab_size == tokenizer.vocab_size == 10
     assert minilm("sample", run, "--tokens", 5).status == 0
+
+
+def test_a_bpe_is_learnt_and_its_file_serves_another_run(minilm, text, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ("--tokenizer", "bpe", "--vocab-size", 270)
+    assert minilm("train", "gpt", "--data", text, "--out", first, *TINY, *options).status == 0
+    model, tokenizer = load_model(first)
+    assert tokenizer.type == "gpt2" and model.config.vocab_size == tokenizer.vocab_size == 270
+    assert tokenizer.decode(tokenizer.encode("new: \u4e2d")) == "new: \u4e2d"
+    assert minilm("sample", first, "--tokens", 5).status == 0
+    options = ("--tokenizer", first / "data" / "tokenizer.json")
+    assert minilm("train", "lstm", "--data", text, "--out", second, *TINY, *options).status == 0
+    assert load_model(second)[1] == tokenizer
 
 
 def test_float64_is_trained_and_resumed(minilm, text, tmp_path):

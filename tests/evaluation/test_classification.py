@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minilm.errors import DataError
-from minilm.evaluation import accuracy, confusion_matrix, f1
-from minilm.tensor import Tensor
+from minilm.evaluation import accuracy, confusion_matrix, evaluate_classifier, f1
+from minilm.nn import Module
+from minilm.tensor import Tensor, is_grad_enabled
 
 # 10 animals: the truth, and what they were taken for (0 cat, 1 dog, 2 hen)
 TRUE = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2, 2])
@@ -85,3 +86,52 @@ def test_a_class_out_of_range_is_named():
         confusion_matrix([-1], [0], n_classes=2)
     with pytest.raises(ValueError, match="'weighted'"):
         f1([0], [0], average="weighted")
+
+
+class Scripted(Module):
+    """Takes its first token for the class; three classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, ids, attention_mask=None):
+        self.seen.append((self.training, is_grad_enabled(), attention_mask is not None))
+        return Tensor(np.eye(3)[ids[:, 0] % 3])
+
+
+def test_a_model_is_scored_over_all_batches():
+    """The ten animals, in batches of 4, 4 and 2 that are padded to different lengths."""
+    model, batches = Scripted(), []
+    for k in (0, 4, 8):
+        taken = TAKEN[k : k + 4]
+        batches.append(
+            {
+                "input_ids": np.stack([taken, taken], axis=1),
+                "attention_mask": np.array([[True, False]] * len(taken)),
+                "labels": TRUE[k : k + 4],
+                "anything": None,
+            }
+        )
+    figures = evaluate_classifier(model, batches, names=["cat", "dog", "hen"])
+    assert figures.values == pytest.approx({"accuracy": 0.7, "macro_f1": f1(TAKEN, TRUE)})
+    assert figures.details == {"classes": ["cat", "dog", "hen"], "confusion": [[2, 1, 1], [1, 2, 0], [0, 0, 3]]}
+    assert (figures.documents, figures.tokens) == (10, 10), "padding is no token"
+    assert model.seen == [(False, False, True)] * 3 and model.training
+
+
+def test_classes_of_tokens_are_scored_where_they_have_a_label():
+    def per_token(ids):
+        return Tensor(np.eye(2)[ids])
+
+    batch = {"input_ids": np.array([[0, 1, 1], [1, 0, 0]]), "labels": np.array([[0, 1, 0], [1, -100, -100]])}
+    figures = evaluate_classifier(per_token, [batch])
+    assert figures.values["accuracy"] == 0.75
+    assert (figures.documents, figures.tokens) == (2, 6)
+
+
+def test_a_label_that_the_model_does_not_know_is_told():
+    with pytest.raises(DataError, match="knows 3 classes, 0 to 2, and the data have the label 3"):
+        evaluate_classifier(Scripted(), [{"input_ids": np.array([[0]]), "labels": np.array([3])}])
+    with pytest.raises(DataError, match="no example"):
+        evaluate_classifier(Scripted(), [])

@@ -1,6 +1,7 @@
 """The loop: the cache changes nothing, a seed means one sequence, the caller's model stays as it was."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -104,6 +105,67 @@ def test_of_a_longer_prompt_the_last_tokens_count():
             generate(model, prefix, 10, seed=1), generate(model, prompt[-CONTEXT:], 10, seed=1)
         )
     assert NextToken(model).logits(prompt.tolist()).shape == (V,)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_long_prompt_in_pieces_gives_the_same_logits(kind, monkeypatch):
+    model = real_model(kind).eval()
+    ids = Generator(4).integers(0, V, CONTEXT).tolist()
+    monkeypatch.setattr(sys.modules["minilm.generation.generate"], "PROMPT_PIECE", 3)
+    np.testing.assert_allclose(NextToken(model).logits(ids), plain_logits(model, ids), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("length", [0, 1, 4])
+def test_after_going_back_the_logits_are_those_of_the_other_way_on(kind, length):
+    model = real_model(kind).eval()
+    first, other = Generator(4).integers(0, V, (2, CONTEXT - 1)).tolist()
+    next_token = NextToken(model)
+    next_token.logits(first)
+    next_token.rewind(length)
+    ids = first[:length] + other[length:]
+    np.testing.assert_allclose(next_token.logits(ids), plain_logits(model, ids), atol=1e-5)
+    assert np.abs(plain_logits(model, ids) - plain_logits(model, first)).max() > 0.1
+
+
+def test_going_back_from_beyond_the_context_starts_again():
+    model = real_model("gpt").eval()
+    ids = Generator(4).integers(0, V, CONTEXT + 4).tolist()
+    next_token = NextToken(model)
+    for t in (CONTEXT - 1, CONTEXT + 4):
+        next_token.logits(ids[:t])
+    next_token.rewind(5)
+    np.testing.assert_allclose(next_token.logits(ids[:6]), plain_logits(model, ids[:6]), atol=1e-5)
+
+
+def test_going_back_keeps_what_is_cached():
+    model = real_model("gpt").eval()
+    next_token = NextToken(model)
+    next_token.logits([1, 2, 3, 4, 5])
+    shown, decode = [], model.decode
+    model.decode = lambda ids, state: (shown.append(ids[0].tolist()), decode(ids, state))[1]
+    next_token.rewind(3)
+    next_token.logits([1, 2, 3, 6, 7])
+    assert shown == [[6, 7]]
+
+
+# stop tokens, and a vocabulary that was rounded up
+
+
+def test_generation_ends_before_a_stop_token_and_asks_for_nothing_more():
+    model = Table(np.roll(np.eye(6), 1, axis=1) * 100)  # 0 1 2 3 4 5 0 1 ...
+    assert generate(model, [0], 10, temperature=0, stop_ids=[4, 5]).tolist() == [1, 2, 3]
+    assert len(model.shown) == 4
+    assert generate(model, [0], 3, temperature=0, stop_ids=[4]).tolist() == [1, 2, 3]
+    assert list(generate_tokens(model, [4], 3, SamplingSettings(temperature=0), stop_ids=[4])) == [5, 0, 1]
+    with pytest.raises(TokenizerError, match="token id 6 at position 1"):
+        generate_tokens(model, [0], 3, stop_ids=[1, 6])
+
+
+def test_tokens_beyond_the_vocabulary_are_never_drawn():
+    row = np.array([0.0, 1.0, 2.0, 50.0, 60.0])
+    drawn = list(generate_tokens(Table(np.tile(row, (5, 1))), [0], 60, generator=Generator(1), vocab_size=3))
+    assert set(drawn) == {0, 1, 2}
 
 
 # randomness

@@ -1,5 +1,6 @@
 """Text as it is written: certain piece by piece, whole characters, and never a bit of a stop string."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from minilm.errors import ConfigurationError, DataError, TokenizerError
 from minilm.generation import SamplingSettings, generate, generate_text, stream_text, until_stop
 from minilm.random import Generator
 from minilm.text import ByteTokenizer, CharTokenizer, WordTokenizer
-from tests.generation.small_models import Script, real_model
+from tests.generation.small_models import Script, Table, real_model
 
 GREEDY = SamplingSettings(temperature=0)
 CHARACTERS = CharTokenizer("abcdefghijklm")  # as many as the small models know
@@ -136,6 +137,18 @@ def test_a_stop_string_in_the_prompt_stops_nothing():
     assert "".join(pieces) == "hgdef"
     pieces, _ = written(CHARACTERS, "abcg", "hdef", stop="gh")  # nor one that the prompt began
     assert "".join(pieces) == "hdef"
+
+
+def test_a_stop_token_ends_the_text_and_shows_nothing_of_itself():
+    ids = CHARACTERS.encode("abcd")
+    model = Script(ids, CHARACTERS.vocab_size)
+    assert generate_text(model, CHARACTERS, "a", 9, GREEDY, stop_ids=CHARACTERS.encode("c").tolist()) == "ab"
+
+
+def test_a_model_may_know_more_tokens_than_the_tokenizer_has():
+    table = np.zeros((300, 300))
+    table[:, 256:] = 100.0  # what it likes best is no byte
+    assert len(generate_text(Table(table), ByteTokenizer(), "a", 20, generator=Generator(1))) > 5
 
 
 # real models

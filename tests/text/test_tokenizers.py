@@ -9,8 +9,12 @@ from hypothesis import strategies as st
 
 from minilm.errors import TokenizerError
 from minilm.text import (
+    BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
+    GPT2Tokenizer,
+    SentencePieceTokenizer,
+    WordPieceTokenizer,
     WordTokenizer,
     check_token_ids,
     load_tokenizer,
@@ -19,6 +23,11 @@ from minilm.text import (
 
 SHAKESPEARE = (
     "ROMEO:\nBut, soft! what light through yonder window breaks?\nIt is the east, and Juliet is the sun.\n"
+)
+SENTENCE_PIECES = (
+    ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", "t", "he", "\u2581t", "\u2581the"],
+    [0.0] * 259 + [-5.0, -6.0, -2.0, -3.0, -4.0],
+    [2, 3, 3] + [6] * 256 + [1] * 5,
 )
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
@@ -30,6 +39,12 @@ def examples():
         ByteTokenizer(),
         WordTokenizer.train(SHAKESPEARE),
         WordTokenizer.train(SHAKESPEARE, lower=False, unknown=None),
+        BPETokenizer.train(SHAKESPEARE, 270),
+        GPT2Tokenizer.train(SHAKESPEARE, 270),
+        GPT2Tokenizer.train(SHAKESPEARE, 270, special_tokens=["<a>", "<b c>"], pattern="smollm2"),
+        WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "##eo", "r", "##om", ":"]),
+        SentencePieceTokenizer(*SENTENCE_PIECES),
+        SentencePieceTokenizer(*SENTENCE_PIECES, add_space_prefix=False, eos_id=None),
     ]
 
 
@@ -241,12 +256,18 @@ def test_impossible_vocabulary_sizes_are_refused(arguments, message):
     ("content", "message"),
     [
         ("not json", "not JSON"),
-        ("[1, 2]", "must be one of byte, char, word"),
+        ("[1, 2]", "must be one of bpe, byte, char"),
         ('{"type": "bpe9", "version": 1}', "'bpe9'"),
         ('{"type": "byte", "version": 99}', "version 99"),
         ('{"type": "char", "version": 1}', "damaged.*characters"),
         ('{"type": "word", "version": 1, "words": [1], "lower": true, "unknown": null}', "list of strings"),
         ('{"type": "char", "version": 1, "characters": "aa", "unknown": false}', "repeat"),
+        ("[" * 100_000, "not JSON"),
+        ('{"type": "bpe", "version": 1, "merges": [[97, 300]]}', r"merge 0 is \(97, 300\)"),
+        ('{"type": "bpe", "version": 1, "merges": [[97, 97.0]]}', "damaged.*pairs of ids"),
+        ('{"type": "bpe", "version": 1, "merges": [[97, 97], [97, 97]]}', "repeats"),
+        (json.dumps({"type": "bpe", "version": 1, "merges": [[255 + n, 255 + n] for n in range(1, 40)]}), "merge 0"),
+        (json.dumps({"type": "bpe", "version": 1, "merges": [[254 + n, 255 + n] for n in range(99)]}), "bytes, more"),
     ],
 )
 def test_a_bad_tokenizer_file_is_refused_with_its_name(content, message, tmp_path):

@@ -140,7 +140,7 @@ def tokenizer_from_json(text: str, where: str = "this text") -> Tokenizer:
     """The inverse of `Tokenizer.to_json`; `where` names the source in error messages."""
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise TokenizerError(f"{where} is not a tokenizer file: it is not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("type") not in _TYPES:
         found = content.get("type") if isinstance(content, dict) else None
@@ -159,6 +159,18 @@ def tokenizer_from_json(text: str, where: str = "this text") -> Tokenizer:
         raise TokenizerError(
             f"{where} is a damaged tokenizer file: {type(error).__name__} {error}"
         ) from error
+
+
+def read_vocabulary_file(path: str | os.PathLike[str]) -> str:
+    """The text of a published vocabulary file, which must be UTF-8; its line ends are left as they are."""
+    try:
+        return Path(path).read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise TokenizerError(f"there is no vocabulary file {os.fspath(path)}: check the name") from None
+    except OSError as error:
+        raise TokenizerError(f"cannot read the vocabulary file {os.fspath(path)}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{os.fspath(path)} is not a vocabulary file: it is not UTF-8 ({error})") from error
 
 
 def check_token_ids(ids: ArrayLike, vocab_size: int) -> None:

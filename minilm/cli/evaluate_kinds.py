@@ -1,0 +1,320 @@
+"""What `minilm eval` does for each kind of model: load it, read the data that it can be scored on, score, show.
+
+predicts the next token     GPT, Llama, LSTM: a text           perplexity, bits per byte
+gives a class               BERT with a head: a table          accuracy, macro F1, confusion matrix
+reads one text and writes   Transformer, LSTM with attention:  BLEU and chrF, ROUGE, or exact match and F1
+another                     pairs
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from minilm.cli import run as runs
+from minilm.cli.data import PARTS, TABLES, Sizes, encode, open_data, read_source
+from minilm.cli.output import say, table
+from minilm.cli.presets import Settings
+from minilm.errors import CheckpointError, ConfigurationError, DataError, TokenizerError
+from minilm.evaluation import (
+    Figures,
+    StridedWindows,
+    evaluate_answers,
+    evaluate_classifier,
+    evaluate_language_model,
+    evaluate_summaries,
+    evaluate_translations,
+)
+from minilm.models import GPT, LSTMLM, BERTForSequenceClassification, Llama, Seq2SeqLSTM, Transformer
+from minilm.text import OrderedBatches
+from minilm.training import find_checkpoint
+
+WRITERS = (Transformer, Seq2SeqLSTM)
+METRICS: dict[str, tuple[type[Any], ...]] = {
+    "perplexity": (GPT, Llama, LSTMLM),
+    "accuracy": (BERTForSequenceClassification,),
+    "bleu": WRITERS,
+    "rouge": WRITERS,
+    "exact-match": WRITERS,
+}
+"""Which models each metric is for; of those that serve a model, `auto` takes the first."""
+
+LONGEST_WINDOW = 1024  # of a model that could see more: its logits would not fit into the memory of a laptop
+LOGITS_AT_ONCE = 1 << 26  # numbers: tokens of a batch times the vocabulary
+CLASSIFIED_AT_ONCE = 32
+LOSSY = ("word", "wordpiece")  # tokenizers
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a language model is scored on: one row of tokens."""
+
+    name: str
+    tokens: Any
+    sizes: Sizes
+    documents: int
+
+
+def check_part(split: str) -> None:
+    """Raise ConfigurationError unless `split` is one of the parts of a run's data."""
+    if split not in PARTS:
+        raise ConfigurationError(f"--split is one of {', '.join(PARTS)}, not {split!r}")
+
+
+# ----- models
+
+
+def load(path: Path) -> tuple[Any, Any]:
+    """The model at a path, whoever made it, and its tokenizer.
+
+    A folder with a manifest, or with checkpoints in it, is ours, plain or quantized; another folder, a file and a known
+    name are published weights.
+
+    Raises:
+        CheckpointError: if there is none, it is damaged, or it has no tokenizer.
+    """
+    if (path / "manifest.json").is_file() and _is_quantized(path):
+        from minilm.compression import load_quantized
+
+        model, tokenizer = load_quantized(path)
+    elif _is_published(path):
+        from minilm.pretrained import from_pretrained
+
+        model, tokenizer = from_pretrained(path)
+    else:
+        return runs.load(path)
+    if tokenizer is None:
+        raise CheckpointError(f"{path} comes without a tokenizer: there is no way to read a text with it")
+    return model, tokenizer
+
+
+def _is_quantized(path: Path) -> bool:
+    from minilm.training.checkpoint import read_state
+
+    return "quantized" in read_state(path)
+
+
+def _is_published(path: Path) -> bool:
+    """Published weights: a file, a folder with a configuration and no manifest of ours, or a known name."""
+    if path.is_dir():
+        return (path / "config.json").is_file() and not (path / "manifest.json").is_file()
+    if path.is_file() or path.suffix in (".gguf", ".safetensors"):
+        return True
+    from minilm.pretrained import PACKAGES
+
+    return str(path).lower() in PACKAGES
+
+
+def choose_metric(model: Any, metric: str) -> str:
+    """The metric asked for, if it is one of the model's; its first one for "auto".
+
+    Raises:
+        ConfigurationError: for a metric that there is not, or that says nothing of this model.
+    """
+    own = [name for name, kinds in METRICS.items() if isinstance(model, kinds)]
+    kind = type(model).__name__
+    if not own:
+        raise ConfigurationError(
+            f"minilm eval has no figure for a {kind}: it scores models that predict the next token, classify a text, "
+            "or write one"
+        )
+    if metric == "auto":
+        return own[0]
+    if metric not in METRICS:
+        raise ConfigurationError(f"--metric is auto or one of {', '.join(METRICS)}, not {metric!r}")
+    if metric not in own:
+        raise ConfigurationError(f"--metric {metric} says nothing of a {kind}: for it there is {', '.join(own)}")
+    return metric
+
+
+# ----- the next token
+
+
+def read_text(
+    run: Path,
+    tokenizer: Any,
+    data: str | None,
+    split: str,
+    text_column: str,
+    errors: str,
+    limit: int | None = None,
+) -> Text:
+    """The text named by --data, or a part of the run's own; of a limit, its first tokens."""
+    if data is not None:
+        settings = Settings(model="gpt", data=data, text_column=text_column, errors=errors)
+        documents = read_source(settings)[0]
+        tokens, sizes = encode(settings, tokenizer)
+        text = Text(data, tokens, sizes, 1 if documents is None else len(documents))
+    else:
+        folder = _own_data(run)
+        try:
+            own = open_data(folder)
+        except (DataError, TokenizerError) as error:
+            raise DataError(f"the run's own data cannot be used ({error}): name a text with --data") from error
+        if own.tokenizer != tokenizer:
+            raise TokenizerError(
+                f"the data in {folder} were made with another tokenizer ({own.tokenizer!r}) than the checkpoint "
+                f"({tokenizer!r}): name a text with --data"
+            )
+        text = Text(split, own.tokens[split], own.sizes[split], max(1, own.sizes[split].documents))
+    if limit is None or limit >= len(text.tokens):
+        return text
+    if limit < 2:
+        raise ConfigurationError(f"--limit {limit}: at least 2 tokens are needed, one to predict from")
+    share = limit / len(text.tokens)
+    sizes = Sizes(0, round(text.sizes.characters * share), round(text.sizes.bytes * share), limit)
+    return Text(f"{text.name}, the first {limit:,} tokens", text.tokens[:limit], sizes, 1)
+
+
+def _own_data(run: Path) -> Path:
+    if _is_published(run):
+        raise DataError(f"{run} comes without data of its own: name some with --data")
+    return find_checkpoint(run).parent / "data"
+
+
+def perplexity(
+    model: Any, tokenizer: Any, text: Text, context: int | None = None, stride: int | None = None
+) -> dict[str, Any]:
+    """Loss, perplexity and bits of a text, and how it was cut."""
+    most = model.context_length
+    if context is not None and most is not None and context > most:
+        raise ConfigurationError(f"--context {context}: this model sees at most {most} tokens at once")
+    T = context or (runs.LONG_WINDOW if most is None else min(most, LONGEST_WINDOW))
+    T = min(T, max(1, len(text.tokens) - 1))
+    if stride is not None and stride > T:
+        raise ConfigurationError(f"--stride {stride}: it is at most the window of {T} tokens, or some were left out")
+    at_once = min(runs.TOKENS_AT_ONCE, LOGITS_AT_ONCE // model.config.vocab_size)
+    windows = StridedWindows([text.tokens], max(1, at_once // T), T, stride)
+    found = evaluate_language_model(model, runs._watched(windows, "evaluating"))
+    score = runs.Score.of(found.total_nll, found.tokens, text.sizes)
+    return {"text": text.name, **asdict(score), "documents": text.documents, "context": T, "stride": windows.stride}
+
+
+# ----- a class
+
+
+def accuracy(
+    model: Any, tokenizer: Any, data: str | None, text_column: str, label_column: str, limit: int | None = None
+) -> dict[str, Any]:
+    """Accuracy, macro F1 and confusion matrix of a table with a text and a class on each row."""
+    from minilm.text import read_documents
+
+    if data is None:
+        raise DataError("name the texts and their classes with --data: a .csv, .tsv or .jsonl file")
+    if not {ending.lower() for ending in Path(data).suffixes} & TABLES:
+        raise DataError(f"{data} is not a table of texts and their classes: give a .csv, .tsv or .jsonl file")
+    texts = read_documents(data, text_column)[:limit]
+    try:
+        labels = read_documents(data, label_column)[:limit]
+    except DataError as error:
+        raise DataError(f"{error}. The classes are looked for in the column of --label-column") from error
+    K = model.config.num_labels
+    names = class_names(labels, K)
+    examples = [{**_read(model, tokenizer, t), "labels": names.index(k)} for t, k in zip(texts, labels, strict=True)]
+    examples.sort(key=lambda example: len(example["input_ids"]))  # little padding
+    batches = OrderedBatches(examples, CLASSIFIED_AT_ONCE)
+    return _numbers(data, evaluate_classifier(model, runs._watched(batches, "classifying"), names))
+
+
+def class_names(labels: Sequence[str], K: int) -> list[str]:
+    """The names of classes 0 ... K - 1: the numbers themselves, or in alphabetical order.
+
+    Raises:
+        DataError: if there are other numbers, or not K names.
+    """
+    found = sorted(set(labels))
+    if all(name.isdecimal() for name in found):
+        if int(max(found, key=int)) >= K:
+            raise DataError(f"the model knows {K} classes, 0 to {K - 1}, and the data have {max(found, key=int)}")
+        return [str(k) for k in range(K)]
+    if len(found) != K:
+        listed = ", ".join(map(repr, found[:5])) + (" ..." if len(found) > 5 else "")
+        raise DataError(f"the model knows {K} classes, and the data name {len(found)}: {listed}")
+    return found
+
+
+def _read(model: Any, tokenizer: Any, text: str) -> dict[str, Any]:
+    """A text as the model reads it, cut to its context."""
+    ids = tokenizer.encode(text)
+    if hasattr(tokenizer, "pair"):  # WordPiece: [CLS] and [SEP]
+        return tokenizer.pair(ids, max_length=model.context_length)._asdict()
+    return {"input_ids": ids[: model.context_length]}
+
+
+# ----- a text
+
+
+def written(
+    model: Any,
+    tokenizer: Any,
+    run: Path,
+    metric: str,
+    data: str | None,
+    split: str,
+    beam: int,
+    limit: int | None = None,
+) -> dict[str, Any]:
+    """What the model writes for each source, against all targets that the source has."""
+    from minilm.generation import translate
+    from minilm.text import PairTokenizer, read_pairs, references
+
+    path = data if data is not None else _own_data(run) / f"{split}.tsv"
+    right = references(read_pairs(path))
+    sources = list(right)[:limit]
+    pairs = PairTokenizer(tokenizer)
+    if pairs.vocab_size != model.config.vocab_size:
+        raise TokenizerError(
+            f"the tokenizer has {pairs.vocab_size} tokens and the model {model.config.vocab_size}: they do not "
+            "belong together"
+        )
+    predictions: list[str] = []
+    groups: Any = [sources[i : i + 256] for i in range(0, len(sources), 256)]
+    for group in runs._watched(groups, "writing"):
+        predictions += translate(model, pairs, group, beam)
+    figures: dict[str, Any] = {
+        "bleu": evaluate_translations,
+        "rouge": evaluate_summaries,
+        "exact-match": evaluate_answers,
+    }
+    found = figures[metric](predictions, [right[source] for source in sources])
+    return {**_numbers(data or split, found), "beam": beam}
+
+
+def _numbers(name: str, figures: Figures) -> dict[str, Any]:
+    return {"text": name, **figures.as_dict()}
+
+
+# ----- for people
+
+_COLUMNS = {
+    "perplexity": ("loss", "perplexity", "bits_per_character", "bits_per_byte"),
+    "accuracy": ("accuracy", "macro_f1"),
+    "bleu": ("bleu", "chrf"),
+    "rouge": ("rouge1", "rouge2", "rouge_l"),
+    "exact-match": ("exact_match", "f1"),
+}
+_HEADS = {"bits_per_character": "bits/char", "bits_per_byte": "bits/byte", "macro_f1": "macro F1", "bleu": "BLEU"}
+_HEADS |= {"chrf": "chrF", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rouge_l": "ROUGE-L", "f1": "F1"}
+
+
+def show(title: str, metric: str, numbers: dict[str, Any], tokenizer: str) -> None:
+    """Print the figures, and on what they stand."""
+    values = _COLUMNS[metric]
+    heads = [_HEADS.get(name, name.replace("_", " ")) for name in values]
+    small = metric in ("perplexity", "accuracy")  # the others are percentages
+    row = [f"{numbers[name]:.{4 if small else 2}f}" for name in values]
+    counts = [f"{numbers['tokens']:,}", f"{numbers['documents']:,}"]
+    table([title, *heads, "tokens", "documents"], [(numbers["text"], *row, *counts)])
+    if metric == "perplexity":
+        T, stride = numbers["context"], numbers["stride"]
+        least = f", and each token but those of the first sees {T - stride + 1:,} or more" if stride < T else ""
+        say(f"Windows of {T:,} tokens, {stride:,} from one to the next{least}.")
+        if tokenizer in LOSSY:
+            say("A word tokenizer drops spaces, case and rare words: its bits are not those of the whole text.")
+    else:
+        say(f"Tokens are {numbers['token']}.")
+    if metric == "accuracy":
+        classes = numbers["classes"]
+        rows = zip(classes, numbers["confusion"], strict=True)
+        say()
+        table(["is, taken for", *classes], [(name, *(f"{n:,}" for n in row)) for name, row in rows])

@@ -1,0 +1,82 @@
+"""Batches of sequences of like lengths: hardly any padding, and as many rows as fill a number of tokens.
+
+    lengths   3 3 3 4 4 | 5 5 5 | 7 9 | ...       rows x longest <= max_tokens
+
+The examples are ordered by their lengths and cut; equally long ones change places from epoch to epoch, and so do the
+batches. Where a cut falls depends on the lengths alone, so that every epoch has as many batches.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minilm.errors import DataError
+from minilm.random import Generator
+from minilm.text.batches import Batch, BatchSource, Dataset, Example, pad_collate
+
+PAIR_KEYS = ("labels", "input_ids")  # of examples that are read and written
+
+
+class LengthBuckets(BatchSource):
+    """Examples of like lengths together, each once an epoch.
+
+    Args:
+        dataset: examples by number; all are looked at once, for their lengths.
+        max_tokens: of a batch, padding included: its rows times the longest of each of `keys`, added up. An example
+            that is longer is a batch of its own.
+        seed: of the order; None for batches in the order of their lengths, always the same (evaluation).
+        keys: the sequences that count, the first one most: that is where there is the least padding.
+
+    Raises:
+        DataError: if there are no examples.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        max_tokens: int,
+        seed: int | None = 0,
+        keys: Sequence[str] = PAIR_KEYS,
+        collate: Callable[[Sequence[Example]], Batch] = pad_collate,
+    ) -> None:
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens must be at least 1, and is {max_tokens}")
+        if len(dataset) == 0:
+            raise DataError("there are no examples to make batches of")
+        self.dataset, self.max_tokens, self.seed, self.collate = dataset, max_tokens, seed, collate
+        self.lengths = np.array([_lengths(dataset[i], keys) for i in range(len(dataset))])  # (N, keys)
+        self._order = np.lexsort(self.lengths.T[::-1])  # lexsort goes by its last row first
+        self._cuts = self._cut()
+
+    def _cut(self) -> list[int]:
+        cuts, longest = [0], np.zeros(self.lengths.shape[1], dtype=np.int64)
+        for place, lengths in enumerate(self.lengths[self._order]):
+            longest = np.maximum(longest, lengths)
+            if place > cuts[-1] and (place + 1 - cuts[-1]) * longest.sum() > self.max_tokens:
+                cuts.append(place)
+                longest = lengths
+        return [*cuts, len(self._order)]
+
+    def __len__(self) -> int:
+        return len(self._cuts) - 1
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        order, batches = self._order, np.arange(len(self))
+        if self.seed is not None:
+            generator = Generator(self.seed).spawn(f"epoch {epoch}")
+            order = self._shuffled(generator)
+            batches = generator.permutation(len(self))
+        for batch in batches[start:]:
+            chosen = order[self._cuts[batch] : self._cuts[batch + 1]]
+            yield self.collate([self.dataset[int(index)] for index in chosen])
+
+    def _shuffled(self, generator: Generator) -> NDArray[np.int64]:
+        """The examples by their lengths, those of the same lengths in a new order."""
+        mixed = generator.permutation(len(self._order))
+        return mixed[np.lexsort(self.lengths[mixed].T[::-1])]
+
+
+def _lengths(example: Mapping[str, Any], keys: Sequence[str]) -> list[int]:
+    return [len(example[key]) for key in keys]
