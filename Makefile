@@ -12,7 +12,7 @@ KERNELS ?=
 comma := ,
 PY := .venv/bin/python
 READY := .venv/.ready$(if $(KERNELS),-with-kernels)
-EXTRAS := plots,test,dev$(if $(KERNELS),$(comma)triton$(comma)cupy)
+EXTRAS := plots,eval,test,dev$(if $(KERNELS),$(comma)triton$(comma)cupy)
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 
 PYTEST := $(PY) -m pytest --numprocesses=$(WORKERS) --dist=worksteal --durations=10 -ra

@@ -48,7 +48,7 @@ from minilm.text import CharTokenizer, ShuffledBatches, TokenWindows, load_corpu
 from minilm.training import Callback, Trainer, TrainingArguments, load_model, save_checkpoint
 
 BATCH, BLOCK = 12, 64
-LEVELS = (0.25, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 SCORED = 32_768  # tokens of the validation part that pruned models are scored on
 FINE_TUNING = 150  # steps
 STUDENT = {"n_layer": 2, "n_head": 2, "n_embd": 64}
@@ -97,6 +97,7 @@ def train(
             logging_steps=max(1, steps // 4),
             save_strategy="no",
             seed=seed,
+            progress=False,
         )
         batches = ShuffledBatches(TokenWindows(tokens, BLOCK), BATCH, seed=seed)
         began = time.perf_counter()

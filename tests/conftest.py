@@ -79,7 +79,7 @@ def require_package() -> Callable[[str], ModuleType]:
         except ModuleNotFoundError as error:
             if error.name is None or error.name.partition(".")[0] != name.partition(".")[0]:
                 raise  # it is installed, and broken
-        missing(f"the package {name}", "pip install -e '.[plots,test,dev,triton,cupy]' has all that the tests use")
+        missing(f"the package {name}", "pip install -e '.[plots,eval,test,dev,triton,cupy]' has all that the tests use")
 
     return find
 

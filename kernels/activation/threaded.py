@@ -98,8 +98,8 @@ def gelu_tanh(z: np.ndarray, slope: np.ndarray) -> None:
 
 def gelu(z: np.ndarray, slope: np.ndarray) -> None:
     """The exact GELU, BERT's: z becomes y, slope dy/dz."""
-    u = np.abs(z)
-    np.minimum(u, FURTHEST, out=u)
+    u = z.clip(-FURTHEST, FURTHEST)  # four times as fast as np.minimum with a number
+    np.abs(u, out=u)
     above, below = TAIL[z.dtype.char]
     q = _polynomial(above, u)
     q /= _polynomial(below, u)
@@ -114,7 +114,7 @@ def gelu(z: np.ndarray, slope: np.ndarray) -> None:
     np.copysign(e, z, out=slope)
     slope += 0.5
     q *= u
-    np.maximum(z, 0, out=z)
+    z.clip(0, math.inf, out=z)
     z -= q
 
 
@@ -130,7 +130,7 @@ def silu(z: np.ndarray, slope: np.ndarray) -> None:
 def relu(z: np.ndarray, slope: np.ndarray) -> None:
     """z becomes y, slope dy/dz."""
     np.greater(z, 0, out=slope, casting="unsafe")
-    np.maximum(z, 0, out=z)
+    z.clip(0, math.inf, out=z)
 
 
 ACTIVATIONS: dict[str, Callable[[np.ndarray, np.ndarray], None]] = {

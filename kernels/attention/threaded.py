@@ -7,8 +7,9 @@ New against `blocked`:
   queries once costs little. And what belongs to a query, as the sum of its weights, lies along the rows, which NumPy
   broadcasts fastest; the sum itself is a product with a row of ones.
 - *Softmax without the maximum.* In e^(s - top) / Σ e^(s - top) top cancels: it only keeps e^s within the range of a
-  float. Scores of a usual size are in range without it, and two passes over the block fall away. The sums tell: where
-  one is not between 1/SAFE and SAFE, the block is computed again by online softmax, as in `blocked`.
+  float. Scores of a usual size are in range without it, and two passes over the block fall away. The sums tell: the
+  queries for which one is not between 1/SAFE and SAFE are computed again by online softmax, as in `blocked`. They
+  alone: what a query puts out must not depend, not in its last bit, on another, nor on a key that it may not see.
 - *The weights are not divided by their sums.* With E = e^s and r = 1 / Σ E, a number for each query,
 
       out = r Eᵀ V,    dV = E (r dO),    dS = E (V (r dO)ᵀ - r delta),    delta = dO · out
@@ -38,6 +39,7 @@ import numpy as np
 
 from minilm.kernels.attention.arguments import Options, check, generator_or_current, sum_to
 from minilm.kernels.attention.cutting import Heads, chunks, queries_of_a_block, shares
+from minilm.kernels.decoding.threaded import decode
 from minilm.kernels.threads import blocks, parallel, pieces
 
 BLOCK = 3 << 16
@@ -53,6 +55,7 @@ gradients above all."""
 MACS, READ, EACH = 1 / 5, 2.5, 10
 """Steps of 0.1 ns, for `pieces`: of a multiplication in a product, of a number of a key or value that comes from
 memory, of whatever else is done to a score."""
+
 
 def exponential() -> tuple[np.ufunc, float]:
     """(f, c) with e^x = f(c x): exp2 where NumPy has vector instructions for it, there it takes half of exp's time."""
@@ -138,6 +141,8 @@ class Attention:
         elif options.dropout_p:
             self.keep = generator_or_current(generator).keep_mask(full, options.dropout_p, query).reshape(split)
         # None as well where the first query sees all keys, as the one query does that a cache is decoded with
+        masked = self.bias is not None or self.hidden is not None
+        self.exp, self.unit = (np.exp, 1.0) if masked else (EXP, UNIT)  # a mask is in units of e
         self.offset = None if options.offset is None or options.offset >= Tk - 1 else options.offset
         self._cut(B, Hk, Tq, Tk, D + Dv)
         self.saved: dict[tuple[int, int, int], tuple[Any, ...]] = {}  # of the blocks of queries: r, top, E
@@ -171,9 +176,9 @@ class Attention:
         return block.reshape(*shape, self.group, columns // self.group)
 
     def scores(
-        self, at: Heads, rows: slice, keys: slice, queries: np.ndarray, room: np.ndarray | None, safely: bool
+        self, at: Heads, rows: slice, keys: slice, queries: np.ndarray, room: np.ndarray | None
     ) -> np.ndarray:
-        """K (scale Q)ᵀ + mask, in `room` or in memory of its own; later keys are hidden here only if `safely`."""
+        """K (scale Q)ᵀ + mask, in `room` or in memory of its own; what a query may not see is -inf."""
         block = self.block(room, at, rows, keys)
         np.matmul(self.k[at][:, :, keys], queries, out=block)
         if self.bias is not None:
@@ -181,30 +186,25 @@ class Attention:
             by_query += part_of(self.bias, at, rows, keys)
         if self.hidden is not None:
             np.copyto(self.by_query(block), -np.inf, where=part_of(self.hidden, at, rows, keys))
-        if safely:
-            self.hide_later_keys(block, rows, keys, scores=True)
+        self.hide_later_keys(block, rows, keys)
         return block
 
-    def weigh(self, block: np.ndarray, rows: slice, keys: slice, top: np.ndarray | None) -> None:
-        """Scores become E, in place: e^(s - top), or without top e^s, and then 0 for the later keys."""
-        if top is None:
-            EXP(block, out=block)
-            self.hide_later_keys(block, rows, keys, scores=False)
-        else:
+    def weigh(self, block: np.ndarray, top: np.ndarray | None) -> None:
+        """Scores become E, in place: e^(s - top), or without top e^s."""
+        if top is not None:
             block -= top
-            np.exp(block, out=block)
+        self.exp(block, out=block)
 
-    def hide_later_keys(self, block: np.ndarray, rows: slice, keys: slice, scores: bool) -> None:
-        """What a query may not see becomes -inf in a block of scores, 0 in one of weights."""
+    def hide_later_keys(self, block: np.ndarray, rows: slice, keys: slice) -> None:
+        """What a query may not see becomes -inf in a block of scores."""
         if self.offset is None:
             return
         last = rows.start + self.offset  # key that the first query sees; each further query sees one more
         start = max(keys.start, last + 1)
         if start < keys.stop:
-            hide, values = (np.add, (0.0, -np.inf)) if scores else (np.multiply, (1.0, 0.0))
             part = self.by_query(block[:, :, start - keys.start :])
-            seen = tile(self.BQ, *values, self.dtype)[start - last : keys.stop - last, : rows.stop - rows.start]
-            hide(part, seen[:, None], out=part)
+            seen = tile(self.BQ, 0.0, -np.inf, self.dtype)[start - last : keys.stop - last, : rows.stop - rows.start]
+            part += seen[:, None]
 
     def dropped(self, block: np.ndarray, at: Heads, rows: slice, keys: slice) -> np.ndarray:
         """The block without what dropout drops; keep_scale comes later."""
@@ -216,37 +216,42 @@ class Attention:
         """out, of one share of the work."""
         heads, all_rows = self.work[i]
         room = None if self.keeps_weights else np.empty(self.room, dtype=self.dtype)
-        safely = self.bias is not None or self.hidden is not None
+        masked = self.bias is not None or self.hidden is not None
         for at in chunks(heads, self.heads_at_a_time):
             for rows in all_rows:
                 out = self.out[at][:, :, :, rows]
                 if self.seen_by(rows) == 0:
                     out[...] = 0
                     continue
-                total, acc, top, weights = self.attend(at, rows, room, safely)
-                if not safely and not (total.min() > 1 / SAFE and total.max() < SAFE):
-                    safely = True  # from here on: where a query has such scores, others have them
-                    total, acc, top, weights = self.attend(at, rows, room, safely)
-                if safely:
+                total, acc, top, weights = self.attend(at, rows, room, True if masked else None)
+                if not masked and not (total.min() > 1 / SAFE and total.max() < SAFE):
+                    large = ~((total > 1 / SAFE) & (total < SAFE))[:, :, None]
+                    total, acc, top, weights = self.attend(at, rows, room, large)
+                if top is not None:
                     total[total == 0] = 1  # a query that sees no key: its weights are 0
                 r = np.reciprocal(total)
                 np.multiply(acc.reshape(out.shape), as_factor(r * self.keep_scale, out), out=out)
                 self.saved[at[0].start, at[1].start, rows.start] = r, top, weights if self.keeps_weights else None
 
-    def attend(self, at: Heads, rows: slice, room: np.ndarray | None, safely: bool) -> tuple[Any, ...]:
-        """For some queries ΣE, Eᵀ V, the maxima that were taken out (if `safely`), and the last block of E."""
-        queries = turned(self.q[at][:, :, :, rows], self.scale * (1.0 if safely else UNIT))
+    def attend(self, at: Heads, rows: slice, room: np.ndarray | None, large: Any) -> tuple[Any, ...]:
+        """For some queries ΣE, Eᵀ V, the maxima that were taken out, and the last block of E.
+
+        `large` says for which queries the maximum is taken out: None, True (all), or booleans (b, h, 1, columns).
+        """
+        queries = turned(self.q[at][:, :, :, rows], self.scale * self.unit)
         total = acc = top = weights = None
         for keys in blocks(slice(0, self.seen_by(rows)), self.BK):
-            weights = self.scores(at, rows, keys, queries, room, safely)
-            if safely:
+            weights = self.scores(at, rows, keys, queries, room)
+            if large is not None:
                 raised = np.maximum(weights.max(-2, keepdims=True), np.finfo(self.dtype).min if top is None else top)
+                if large is not True:
+                    raised[~large] = 0
                 if total is not None:
-                    shrink = np.exp(top - raised)
+                    shrink = self.exp(top - raised)
                     total *= shrink[:, :, 0]
                     acc *= shrink.swapaxes(-1, -2)
                 top = raised
-            self.weigh(weights, rows, keys, top)
+            self.weigh(weights, top)
             part = np.matmul(self.ones[: keys.stop - keys.start], weights)
             product = np.matmul(self.dropped(weights, at, rows, keys).swapaxes(-1, -2), self.v[at][:, :, keys])
             if total is None:
@@ -307,15 +312,15 @@ class Backward:
         q, dout = call.q[at][:, :, :, rows], self.dout[at][:, :, :, rows]
         delta = np.vecdot(dout, call.out[at][:, :, :, rows]).reshape(r.shape) * r * self.early
         dout = np.multiply(dout, as_factor(r * call.keep_scale, dout), order="C")
-        queries, q = None if kept is not None else turned(q, call.scale * (UNIT if top is None else 1.0)), merged(q)
+        queries, q = turned(q, call.scale * call.unit) if kept is None else q, merged(q)
         dout_turned, dout = turned(dout, self.early), merged(dout)
         one_product = seen <= call.BK and call.group == 1 and self.late == 1
         acc = dq[:, :, 0] if one_product else np.zeros(q.shape, q.dtype)
         for keys in blocks(slice(0, seen), call.BK):
             weights = kept
             if weights is None:
-                weights = call.scores(at, rows, keys, queries, rooms[0], top is not None)
-                call.weigh(weights, rows, keys, top)
+                weights = call.scores(at, rows, keys, queries, rooms[0])
+                call.weigh(weights, top)
             if needs_v:
                 add(call.dropped(weights, at, rows, keys), dout, out=dv[:, :, keys])
             if not (needs_q or needs_k or needs_mask):
@@ -325,7 +330,7 @@ class Backward:
             d = call.dropped(d, at, rows, keys)
             d -= delta[:, :, None]
             d *= weights
-            if needs_mask:
+            if self.dscores is not None:
                 self.dscores[at][..., rows, keys] = call.by_query(d).transpose(0, 1, 3, 4, 2)
             if needs_k:
                 add(d, q, out=dk[:, :, keys])
@@ -356,18 +361,36 @@ def attention(
     Output and gradients lie in memory as (..., T, H, D).
     """
     options = check(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
-    call = Attention(query, key, value, attn_mask, options, generator)
-    with np.errstate(over="ignore", invalid="ignore"):  # of scores that turn out too large: they are computed again
-        parallel(call.forward, len(call.work))
-    out = call.out.reshape(*query.shape[:-1], value.shape[-1])
+    Tq, Tk = query.shape[-2], key.shape[-2]
+
+    def forward() -> Attention:
+        call = Attention(query, key, value, attn_mask, options, generator)
+        with np.errstate(over="ignore", invalid="ignore"):  # of scores too large: they are computed again
+            parallel(call.forward, len(call.work))
+        if call.keeps_weights:
+            call.bias = call.hidden = None
+        return call
+
+    call, mask_shape = None, () if attn_mask is None else attn_mask.shape
+    if Tq == 1 and Tk and options.offset in (None, Tk - 1) and attn_mask is None and not options.dropout_p:
+        B, Hk = math.prod(key.shape[:-3]), key.shape[-3] if key.ndim > 2 else 1
+        k, v = (with_rows_in_memory(x).reshape(B, Hk, Tk, x.shape[-1]) for x in (key, value))
+        out = decode(query.reshape(B, Hk, options.group, query.shape[-1]), k, v, options.scale)
+    else:
+        call = forward()
+        out = call.out
+        attn_mask = None  # the vjp has its shape, and in `call` the mask itself if it needs it
+    out = out.reshape(*query.shape[:-1], value.shape[-1])
 
     def vjp(g: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray | None, ...]:
+        nonlocal call
+        call = call or forward()
         done = Backward(call, g, needs)
         shapes = query.shape, key.shape, value.shape
         gradients = (d.reshape(shape) for d, shape in zip((done.dq, done.dk[0], done.dv[0]), shapes, strict=True))
         dmask = None
-        if needs[3]:
-            dmask = sum_to(done.dscores.reshape(*out.shape[:-1], key.shape[-2]), attn_mask.shape)
+        if done.dscores is not None:
+            dmask = sum_to(done.dscores.reshape(*out.shape[:-1], Tk), mask_shape)
         return *(d if need else None for d, need in zip(gradients, needs, strict=False)), dmask
 
     return out, vjp

@@ -36,7 +36,7 @@ from minilm.kernels.threads import blocks, parallel, pieces
 BLOCK = 1 << 18
 """Elements in a block: calls long enough that two threads seldom meet between them, and 1 MB of scratch in float32."""
 
-WORK_FORWARD, WORK_BACKWARD = 2, 3
+WORK_FORWARD, WORK_BACKWARD = 1, 2
 """Steps on each element, for `pieces`: fewer than there are, since these calls are short."""
 
 

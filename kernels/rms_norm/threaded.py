@@ -32,7 +32,7 @@ def rms_norm(
     shape = x.shape
 
     def vjp(g: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray | None, ...]:
-        dx, dweight = backward(g.reshape(rows.shape), None, *needs)
+        dx, dweight = backward(g, None, *needs)
         return None if dx is None else dx.reshape(shape), dweight
 
     return y.reshape(shape), vjp
@@ -50,8 +50,7 @@ def add_rms_norm(
     shape = x.shape
 
     def vjp(g: tuple[np.ndarray, np.ndarray], needs: tuple[bool, ...]) -> tuple[np.ndarray | None, ...]:
-        g_y, g_s = (part.reshape(rows.shape) for part in g)
-        ds, dweight = backward(g_y, g_s, needs[0] or needs[1], needs[2])
+        ds, dweight = backward(*g, needs[0] or needs[1], needs[2])
         ds = None if ds is None else ds.reshape(shape)
         return ds if needs[0] else None, ds if needs[1] else None, dweight
 
@@ -66,6 +65,7 @@ def _rms_norm(
     eps = float(np.finfo(dtype).eps if eps is None else eps)
     factors = np.ones((2, C), dtype)  # w, and whatever the zeros are multiplied by
     factors[0] = 1 if weight is None else weight.reshape(-1)
+    weight_shape = None if weight is None else weight.shape
     columns = np.zeros((2, N), dtype)  # r, 0: NumPy gives the BLAS no product of depth 1
     y = np.empty((N, C), dtype)
     height = max(1, BLOCK // max(C, 1))
@@ -89,6 +89,7 @@ def _rms_norm(
     def backward(
         g: np.ndarray, g_s: np.ndarray | None, need_s: bool, need_weight: bool
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        g, g_s = g.reshape(N, C), None if g_s is None else g_s.reshape(N, C)
         ds = np.empty((N, C), dtype) if need_s else None
         parts = pieces(N, C * WORK_BACKWARD)
         sums = np.zeros((len(parts), C), dtype)  # dweight of each piece
@@ -114,11 +115,11 @@ def _rms_norm(
                     d += g_s[at]
 
         parallel(differentiate, len(parts))
-        if weight is None or not need_weight:
+        if weight_shape is None or not need_weight:
             return ds, None
         dweight = sums[0]
         for more in sums[1:]:
             dweight += more
-        return ds, dweight.reshape(weight.shape)
+        return ds, dweight.reshape(weight_shape)
 
     return y, backward

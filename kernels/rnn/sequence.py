@@ -162,8 +162,8 @@ class Sequence:
 def row_pieces(B: int, work: float) -> list[slice]:
     """The rows of the batch in pieces of at most `ROWS`, as many for each thread."""
     threads = len(pieces(B, work))
-    step = -(-B // (threads * -(-B // (threads * ROWS)))) if B else 1
-    return [slice(start, min(start + step, B)) for start in range(0, B, step)]
+    count = min(B, threads * -(-B // (threads * ROWS)))
+    return [slice(B * k // count, B * (k + 1) // count) for k in range(count)]
 
 
 def in_panels(T: int, rows: int, K: int) -> bool:

@@ -72,6 +72,9 @@ def evaluate(
     if chosen == "perplexity":
         text = kinds.read_text(run, tokenizer, data, split, text_column, errors, limit)
         numbers = kinds.perplexity(model, tokenizer, text, context, stride)
+    elif chosen == "pseudo-perplexity":
+        text = kinds.read_text(run, tokenizer, data, split, text_column, errors, limit)
+        numbers = kinds.pseudo_perplexity(model, tokenizer, text, context)
     elif chosen == "accuracy":
         numbers = kinds.accuracy(model, tokenizer, data, text_column, label_column, limit)
     else:

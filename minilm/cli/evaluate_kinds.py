@@ -17,21 +17,32 @@ from minilm.cli.output import say, table
 from minilm.cli.presets import Settings
 from minilm.errors import CheckpointError, ConfigurationError, DataError, TokenizerError
 from minilm.evaluation import (
+    EachTokenHidden,
     Figures,
     StridedWindows,
     evaluate_answers,
     evaluate_classifier,
     evaluate_language_model,
+    evaluate_masked_language_model,
     evaluate_summaries,
     evaluate_translations,
 )
-from minilm.models import GPT, LSTMLM, BERTForSequenceClassification, Llama, Seq2SeqLSTM, Transformer
+from minilm.models import (
+    GPT,
+    LSTMLM,
+    BERTForMaskedLM,
+    BERTForSequenceClassification,
+    Llama,
+    Seq2SeqLSTM,
+    Transformer,
+)
 from minilm.text import OrderedBatches
 from minilm.training import find_checkpoint
 
 WRITERS = (Transformer, Seq2SeqLSTM)
 METRICS: dict[str, tuple[type[Any], ...]] = {
     "perplexity": (GPT, Llama, LSTMLM),
+    "pseudo-perplexity": (BERTForMaskedLM,),
     "accuracy": (BERTForSequenceClassification,),
     "bleu": WRITERS,
     "rouge": WRITERS,
@@ -190,6 +201,17 @@ def perplexity(
     return {"text": text.name, **asdict(score), "documents": text.documents, "context": T, "stride": windows.stride}
 
 
+def pseudo_perplexity(model: Any, tokenizer: Any, text: Text, context: int | None = None) -> dict[str, Any]:
+    """Loss and pseudo-perplexity of a text, each token hidden once."""
+    T = min(context or model.context_length, model.context_length, len(text.tokens) + 2)
+    at_once = max(1, min(runs.TOKENS_AT_ONCE, LOGITS_AT_ONCE // model.config.vocab_size) // T)
+    marks = tokenizer.mask_id, tokenizer.cls_id, tokenizer.sep_id
+    batches = EachTokenHidden([text.tokens], at_once, T, *marks)
+    found = evaluate_masked_language_model(model, runs._watched(batches, "evaluating"), text.documents)
+    numbers = {"tokens": found.tokens, "loss": found.loss, "pseudo_perplexity": found.perplexity}
+    return {"text": text.name, **numbers, "documents": text.documents, "context": T}
+
+
 # ----- a class
 
 
@@ -288,6 +310,7 @@ def _numbers(name: str, figures: Figures) -> dict[str, Any]:
 
 _COLUMNS = {
     "perplexity": ("loss", "perplexity", "bits_per_character", "bits_per_byte"),
+    "pseudo-perplexity": ("loss", "pseudo_perplexity"),
     "accuracy": ("accuracy", "macro_f1"),
     "bleu": ("bleu", "chrf"),
     "rouge": ("rouge1", "rouge2", "rouge_l"),
@@ -301,7 +324,7 @@ def show(title: str, metric: str, numbers: dict[str, Any], tokenizer: str) -> No
     """Print the figures, and on what they stand."""
     values = _COLUMNS[metric]
     heads = [_HEADS.get(name, name.replace("_", " ")) for name in values]
-    small = metric in ("perplexity", "accuracy")  # the others are percentages
+    small = metric in ("perplexity", "pseudo-perplexity", "accuracy")  # the others are percentages
     row = [f"{numbers[name]:.{4 if small else 2}f}" for name in values]
     counts = [f"{numbers['tokens']:,}", f"{numbers['documents']:,}"]
     table([title, *heads, "tokens", "documents"], [(numbers["text"], *row, *counts)])
@@ -311,6 +334,8 @@ def show(title: str, metric: str, numbers: dict[str, Any], tokenizer: str) -> No
         say(f"Windows of {T:,} tokens, {stride:,} from one to the next{least}.")
         if tokenizer in LOSSY:
             say("A word tokenizer drops spaces, case and rare words: its bits are not those of the whole text.")
+    elif metric == "pseudo-perplexity":
+        say(f"Pieces of {numbers['context']:,} tokens; each token was hidden once, by itself.")
     else:
         say(f"Tokens are {numbers['token']}.")
     if metric == "accuracy":

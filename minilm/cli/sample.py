@@ -45,7 +45,7 @@ def sample(
     from minilm.generation import SamplingSettings
 
     settings = SamplingSettings(temperature, top_k, top_p, repetition_penalty)
-    model, tokenizer = runs.load(run)
+    model, tokenizer = runs.load_language_model(run)
     if prompt == "-":
         prompt = sys.stdin.read()
     elif not prompt:

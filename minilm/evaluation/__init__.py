@@ -1,8 +1,9 @@
 """How good is a model? Whatever the task, the figure comes with the number of tokens and documents it stands on.
 
 Reading order: figures (a number and what it stands on), language_modeling (loss, perplexity, bits per byte, a model
-over batches), windows (a text longer than the context), classification (accuracy, confusion matrix, F1), answers
-(exact match and F1 of short answers), generated_text (BLEU and chrF of translations, ROUGE of summaries).
+over batches), windows (a text longer than the context), masked (a model that sees both sides), classification
+(accuracy, confusion matrix, F1), answers (exact match and F1 of short answers), generated_text (BLEU and chrF of
+translations, ROUGE of summaries).
 """
 
 from minilm.evaluation.answers import evaluate_answers, exact_match, normalize_answer, token_f1
@@ -17,9 +18,11 @@ from minilm.evaluation.language_modeling import (
     evaluate_language_model,
     perplexity,
 )
+from minilm.evaluation.masked import EachTokenHidden, evaluate_masked_language_model
 from minilm.evaluation.windows import StridedWindows
 
 __all__ = [
+    "EachTokenHidden",
     "Figures",
     "LanguageModelScore",
     "StridedWindows",
@@ -31,6 +34,7 @@ __all__ = [
     "evaluate_answers",
     "evaluate_classifier",
     "evaluate_language_model",
+    "evaluate_masked_language_model",
     "evaluate_summaries",
     "evaluate_translations",
     "exact_match",

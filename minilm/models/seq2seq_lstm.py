@@ -97,11 +97,11 @@ class Seq2SeqLSTM(nn.Module):
         lengths = np.full(B, Tk) if attention_mask is None else to_numpy(attention_mask).sum(1)
         place = np.arange(Tk)
         turned = np.where(place < lengths[:, None], lengths[:, None] - 1 - place, place)  # (B, Tk), its own inverse
-        turned = asarray(turned + np.arange(B)[:, None] * Tk)  # places in (B Tk)
+        turned = turned + np.arange(B)[:, None] * Tk  # places in (B Tk)
 
         ahead, _ = self.forward_lstm(self._embedded(input_ids))
         back, _ = self.backward_lstm(self._embedded(input_ids.reshape(-1)[turned]))
-        back = back.reshape(B * Tk, -1)[turned]  # (B, Tk, H)
+        back = back.reshape(B * Tk, -1)[asarray(turned)]  # (B, Tk, H)
         memory = self.dropout(F.concatenate([ahead, back], axis=-1))
         mask = None if attention_mask is None else Tensor(asarray(attention_mask, dtype=bool))[:, :, None]
         h = self.start(back[:, 0]).tanh()

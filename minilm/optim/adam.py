@@ -14,7 +14,7 @@ adding weight_decay * p to g, where 1 / sqrt(vhat) would undo the decay of the w
 
 As in PyTorch, the whole learning rate multiplies the decay (in the paper only the schedule's factor does).
 
-Under a backend with an "adamw" kernel (minilm.kernels.adamw) the whole step is one launch of it.
+Under a backend with an "adamw" kernel (minilm.kernels.adamw) the whole step is one call of it.
 
 What this file does not do: L2 regularisation through the gradient, AMSGrad.
 """

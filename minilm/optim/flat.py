@@ -14,8 +14,8 @@ numbers cost six hundred calls. Here the parameters stand in a row:
 - A large parameter is cut into blocks, each a view of its own memory. Small neighbours are gathered into one
   block and written back.
 
-A kernel on a device needs neither blocks nor scratch: where the backend has one for the rule, it gets the whole row
-at once (`FlatSequence.apply_at_once`).
+Where the backend has a kernel for the rule, it gets the whole row at once (`FlatSequence.apply_at_once`) and cuts it in
+its own way: for the threads of a CPU, or for the programs of a device.
 
 The arrays of the parameters stay where they are (layers, views and closures hold on to them).
 What this file does not do: it knows no rule (`sgd`, `adam`) and no hyperparameter (`optimizer`).

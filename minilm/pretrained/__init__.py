@@ -7,7 +7,7 @@
     llama2c             llama2.c's format
     names               what published models call their parameters, and we
     configurations      their sizes and ours; what we do not do is refused by name
-    vocabularies        their tokenizers
+    sentencepiece_json, vocabularies    their tokenizers
     building, loading   from_pretrained: a model of ours around the arrays of a file
     saving              save_pretrained: the way back
     packages            weights that installed packages carry

@@ -1,8 +1,9 @@
 """Sentence embeddings: one vector for a text, near to those of texts that mean the same (Reimers & Gurevych 2019).
 
-    e = m / |m|,   m = the mean of the encoder's hidden states over the tokens that are no padding
+    e = m / |m|,   m = the sum of the encoder's hidden states over the tokens that are no padding
 
-The cosine of two texts is then the scalar product of their vectors, and a search is one product of matrices.
+(It is usually called mean pooling; divided by its length, the mean is the same as the sum.) The cosine of two texts is
+then the scalar product of their vectors, and a search is one product of matrices.
 """
 
 from __future__ import annotations
@@ -61,9 +62,8 @@ class SentenceEncoder:
         ids[mask] = np.concatenate(rows)
         with evaluating(self.model.modules()):
             hidden, _ = self.model(ids, None if mask.all() else mask)
-        weights = mask.astype(np.float32)
-        mean = np.einsum("btc,bt->bc", to_numpy(hidden.data), weights) / weights.sum(axis=1, keepdims=True)
-        return mean / np.linalg.norm(mean, axis=1, keepdims=True)
+        total = np.einsum("btc,bt->bc", to_numpy(hidden.data), mask.astype(np.float32))
+        return total / np.linalg.norm(total, axis=1, keepdims=True)
 
 
 def nearest(query: np.ndarray, embeddings: np.ndarray, k: int) -> list[tuple[int, float]]:

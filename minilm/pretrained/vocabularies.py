@@ -2,11 +2,11 @@
 
     GGUF                  facts: tokens, merges or scores, types; byte-level BPE ("gpt2") or SentencePiece ("llama")
     folder of a BERT      vocab.txt; tokenizer_config.json says whether letters become small
-    other folders         tokenizer.json (byte-level BPE); GPT-2's also as vocab.json and merges.txt
+    other folders         tokenizer.json (byte-level BPE, SentencePiece); GPT-2's also as vocab.json and merges.txt
     llama2.c              tokenizer.bin or tokV.bin beside the weights
 
-What has no published form is saved, and found again, as `minilm_tokenizer.json`. Everything here comes from strangers'
-files: what is no vocabulary is refused.
+What has no published form, or would lose something in it, is saved and found again as `minilm_tokenizer.json`.
+Everything here comes from strangers' files: what is no vocabulary is refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from minilm.errors import TokenizerError
+from minilm.pretrained import sentencepiece_json
 from minilm.pretrained.gguf_file import GGUF
 from minilm.pretrained.safetensors_file import parse_json
 from minilm.pretrained.stored import map_file
@@ -106,7 +107,7 @@ def tokenizer_of_folder(folder: Path, family: str) -> Tokenizer | None:
         lower = read_settings(folder).get("do_lower_case", True)
         return WordPieceTokenizer.from_file(folder / "vocab.txt", lower is not False)
     if family != "bert" and (folder / "tokenizer.json").is_file():
-        return _byte_level(folder / "tokenizer.json")
+        return _of_tokenizer_json(folder / "tokenizer.json")
     if family == "gpt2" and (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return GPT2Tokenizer.from_files(folder / "vocab.json", folder / "merges.txt")
     others = [n for n in ("tokenizer.json", "tokenizer.model", "vocab.json") if (folder / n).is_file()]
@@ -124,15 +125,17 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return parse_json(map_file(path, 2, "a configuration").tobytes(), str(path)) if path.is_file() else {}
 
 
-def _byte_level(path: Path) -> GPT2Tokenizer:
-    """tokenizer.json of the library tokenizers, where it is byte-level BPE."""
+def _of_tokenizer_json(path: Path) -> Tokenizer:
+    """tokenizer.json of the library tokenizers, where it is byte-level BPE or SentencePiece."""
     content = parse_json(map_file(path, 2, "a tokenizer").tobytes(), str(path))
+    if sentencepiece_json.is_sentencepiece(content):
+        return sentencepiece_json.from_json(content, str(path))
     model = content.get("model")
     pattern = _pattern(content.get("pre_tokenizer"))
     if not isinstance(model, dict) or model.get("type") != "BPE" or content.get("normalizer") or pattern is None:
         raise TokenizerError(
-            f"{path} is not byte-level BPE with the words of GPT-2 or SmolLM2, which is what minilm reads there: get "
-            f"the model as GGUF, {WITHOUT}"
+            f"{path} is neither SentencePiece's BPE nor a byte-level one with the words of GPT-2 or SmolLM2, and "
+            f"minilm reads nothing else there: get the model as GGUF, {WITHOUT}"
         )
     try:
         extra = {entry["content"]: entry["id"] for entry in content.get("added_tokens") or []}
@@ -186,6 +189,9 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, family: str) -> None:
         write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
     else:
         tokenizer.save(folder / OURS)
+        if isinstance(tokenizer, SentencePieceTokenizer):  # for others; the scores are not in it
+            write_json(folder / "tokenizer.json", sentencepiece_json.to_json(tokenizer))
+            write_json(folder / "tokenizer_config.json", _llama_settings(tokenizer))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -201,6 +207,12 @@ def _bert_settings(tokenizer: WordPieceTokenizer) -> dict[str, Any]:
         "do_lower_case": tokenizer.lower,
         **{f"{name}_token": token for name, token in names.items()},
     }
+
+
+def _llama_settings(tokenizer: SentencePieceTokenizer) -> dict[str, Any]:
+    ends = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id, "unk_token": tokenizer.unknown_id}
+    named = {name: tokenizer.tokens[index] for name, index in ends.items() if index is not None}
+    return {"tokenizer_class": "PreTrainedTokenizerFast", **named}
 
 
 def _as_tokenizer_json(tokenizer: GPT2Tokenizer) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minilm.backend import to_numpy
 from minilm.errors import DataError
 from minilm.random import Generator
 from minilm.text.batches import IGNORED, Example
@@ -48,12 +49,12 @@ def mask_tokens(
     if not 0 < probability <= 1:
         raise ValueError(f"probability={probability}: it is above 0 and at most 1")
     allowed = ~np.isin(ids, list(never))
-    drawn = generator.uniform(ids.shape, dtype="float64")
+    drawn = to_numpy(generator.uniform(ids.shape, dtype="float64"))
     chosen = allowed & (drawn < probability)
     if allowed.any() and not chosen.any():
         chosen.reshape(-1)[np.where(allowed, drawn, 2.0).argmin()] = True
     labels = np.where(chosen, ids, IGNORED)
-    fate = generator.uniform(ids.shape, dtype="float64")
+    fate = to_numpy(generator.uniform(ids.shape, dtype="float64"))
     others = np.setdiff1d(np.arange(vocab_size), [*never, mask_id])
     shown = np.where(chosen & (fate < MASKED), mask_id, ids)
     replace = chosen & (fate >= MASKED) & (fate < MASKED + REPLACED)

@@ -170,7 +170,7 @@ def test_values_that_make_no_sense_are_explained(train, text, options, message):
 
 
 def test_an_unknown_model(train, text):
-    assert "gpt, lstm, gru, rnn" in train(text, model="transformer").error
+    assert "gpt, lstm, gru, rnn" in train(text, model="mamba").error
 
 
 def test_a_backend_that_is_not_installed_says_how_to_get_it(train, text, monkeypatch):

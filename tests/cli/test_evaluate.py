@@ -11,7 +11,7 @@ from minilm.cli import main
 from minilm.compression import quantize, save_quantized
 from minilm.evaluation import evaluate_answers
 from minilm.generation import translate
-from minilm.models import BERT, BERTConfig, BERTForSequenceClassification
+from minilm.models import BERT, BERTConfig, BERTForMaskedLM, BERTForSequenceClassification
 from minilm.random import Generator, using_generator
 from minilm.tensor import no_grad
 from minilm.text import PairTokenizer, WordPieceTokenizer, open_token_file, read_pairs
@@ -82,6 +82,18 @@ def test_published_weights_are_scored(numbers, minilm, test_data, tmp_path):
     assert own["perplexity"] < 2.5
     assert numbers(model, "--data", backwards)[0]["perplexity"] > 20
     assert "name some with --data" in minilm("eval", model).error
+
+
+def test_a_model_of_hidden_words_has_a_pseudo_perplexity(numbers, tmp_path):
+    words = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat".split()
+    save_checkpoint(
+        tmp_path / "checkpoint-1", BERTForMaskedLM(BERTConfig(8, 8, 1, 2, 16, 16)), WordPieceTokenizer(words)
+    )
+    (tmp_path / "text.txt").write_text("the cat sat\n" * 5)
+    told, out = numbers(tmp_path / "checkpoint-1", "--data", tmp_path / "text.txt")
+    assert told["metric"] == "pseudo-perplexity" and told["tokens"] == 15 and told["context"] == 8
+    assert told["pseudo_perplexity"] == pytest.approx(np.exp(told["loss"])) == pytest.approx(8, rel=0.2)
+    assert "each token was hidden once" in out
 
 
 # ----- a class
@@ -196,7 +208,18 @@ def test_what_is_written_is_scored_against_all_targets_of_a_source(numbers, tran
     streams = [[(targets + [None] * most)[k] for targets in right.values()] for k in range(most)]
     assert told["bleu"] == sacrebleu.corpus_bleu(predictions, streams).score and "BLEU" in out
     assert told["metric"] == "bleu" and told["documents"] == len(right)
-    assert "ROUGE-L" in numbers(translator, "--metric", "rouge", "--limit", 1)[1]
+    told, out = numbers(translator, "--metric", "rouge", "--limit", 1)
+    assert "ROUGE-L" in out and told["documents"] == 1
+
+
+def test_any_target_of_a_source_is_a_right_one(numbers, translator, tmp_path):
+    model, tokenizer = load_model(translator)
+    sources = ["one two red", "dog red one"]
+    own = translate(model, PairTokenizer(tokenizer), sources, 1)
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("".join(f"{s}\t{t}\n{s}\tsomething else\n" for s, t in zip(sources, own, strict=True)))
+    told, _ = numbers(translator, "--data", pairs, "--metric", "exact-match", "--beam", 1)
+    assert (told["exact_match"], told["f1"], told["documents"]) == (100, 100, 2)
 
 
 def test_without_the_package_of_a_metric_the_way_out_is_told(minilm, translator, monkeypatch):
@@ -219,7 +242,7 @@ def test_pairs_that_are_none_are_explained(minilm, translator, tmp_path):
     "options, message",
     [
         (["--metric", "bleu"], "says nothing of a GPT: for it there is perplexity"),
-        (["--metric", "beauty"], "auto or one of perplexity, accuracy, bleu, rouge, exact-match"),
+        (["--metric", "beauty"], "auto or one of perplexity, pseudo-perplexity, accuracy, bleu, rouge, exact-match"),
         (["--context", 17], "at most 16 tokens"),
         (["--stride", 17], "at most the window of 16"),
         (["--limit", 1], "at least 2 tokens"),

@@ -108,6 +108,7 @@ def test_what_cannot_be_translated_is_told_kindly(minilm, learnt, trained, tmp_p
     ]
     for arguments, reason in wrong:
         assert reason in minilm("translate", *arguments).error
+    assert "minilm translate" in minilm("sample", learnt).error
 
 
 def test_what_cannot_be_trained_is_told_kindly(minilm, pairs, text, tmp_path):

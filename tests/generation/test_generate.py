@@ -134,8 +134,8 @@ def test_going_back_from_beyond_the_context_starts_again():
     next_token = NextToken(model)
     for t in (CONTEXT - 1, CONTEXT + 4):
         next_token.logits(ids[:t])
-    next_token.rewind(5)
-    np.testing.assert_allclose(next_token.logits(ids[:6]), plain_logits(model, ids[:6]), atol=1e-5)
+    next_token.rewind(CONTEXT - 1)
+    np.testing.assert_allclose(next_token.logits(ids[:CONTEXT]), plain_logits(model, ids[:CONTEXT]), atol=1e-5)
 
 
 def test_going_back_keeps_what_is_cached():

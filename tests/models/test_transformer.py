@@ -296,8 +296,8 @@ def test_it_learns_32_pairs_by_heart(norm):
     source = generator.integers(3, 11, (32, 6))
     batch = {"input_ids": source, "labels": np.concatenate([source[:, ::-1], np.full((32, 1), EOS)], axis=1)}
     model = tiny(norm=norm, n_embd=32, n_hidden=64, n_layer=1, label_smoothing=0.0)
-    optimizer = AdamW(list(model.named_parameters()), 1e-2)
-    for _ in range(150):
+    optimizer = AdamW(list(model.named_parameters()), 5e-3)
+    for _ in range(300):
         loss = model.loss(batch)
         loss.backward()
         optimizer.step()

@@ -136,10 +136,11 @@ class Parrot(Llama):
     def __init__(self, replies, context=400):
         super().__init__(LlamaConfig(260, context, 1, 2, 1, 8, 8))
         self.script = [token for reply in replies for token in (*reply.encode(), END)]
-        self.shown = []
+        self.shown, self.seen = [], []
 
     def decode(self, ids, state=None):
         self.shown.append(ids[0].tolist())
+        self.seen[state[0].length if state else 0 :] = self.shown[-1]  # what its cache holds
         _, state = super().decode(ids, state)
         logits = np.zeros((1, ids.shape[1], 260), dtype=np.float32)
         logits[0, -1, _id(self.script.pop(0))] = 100
@@ -185,6 +186,7 @@ def test_the_system_message_comes_first_and_stays(require_package):
     conversation, model = talk(["a", "b", "c", "d"], context=120, system="Be brief.", max_new_tokens=5)
     for word in ("one", "two", "three", "four"):
         "".join(conversation.reply(word))
+        assert model.seen == TEMPLATE.encode(TOKENIZER, conversation.messages[:-1]) + conversation.messages[-1]["ids"]
     assert conversation.forgotten > 0 and conversation.messages[0]["content"] == "Be brief."
     assert conversation.messages[1]["role"] == "user" and conversation.messages[-1]["content"] == "d"
     kept = len(TEMPLATE.encode(TOKENIZER, conversation.messages[:-1]))

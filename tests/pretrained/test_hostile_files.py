@@ -287,7 +287,7 @@ def survives(path, raw):
             assert isinstance(error, CheckpointError | TokenizerError)
 
 
-fuzz = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+fuzz = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 GGUF_HEAD = len(RAW) - sum(4 * int(np.prod(shape)) for shape in files.llama_shapes().values())
 
 

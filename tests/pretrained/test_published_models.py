@@ -70,7 +70,7 @@ def test_it_computes_what_pytorch_computes(name, shapes, reference, tmp_path):
     for ours, theirs in zip(outputs(model), map(np.array, expected), strict=True):
         assert ours.shape == theirs.shape and theirs.std() > 0.1
         real = np.isfinite(ours)  # a head for answers gives padding no chance, and PyTorch's does
-        np.testing.assert_allclose(ours[real], theirs[real], atol=2e-6)
+        np.testing.assert_allclose(ours[real], theirs[real], atol=2e-5)
         assert real.all() or (name == "bert-question" and (real == tiny.MASK).all())
 
 
@@ -107,7 +107,7 @@ def test_interleaved_rotary_pairs_go_out_as_halves_and_compute_the_same(shapes, 
                 rows = slice(head * D, (head + 1) * D)
                 state[name][rows] = state[name][rows][order]
     pairs.load_state_dict(state)
-    np.testing.assert_allclose(outputs(pairs)[0], outputs(halves)[0], atol=1e-6)
+    np.testing.assert_allclose(outputs(pairs)[0], outputs(halves)[0], atol=2e-5)
     save_pretrained(pairs, None, tmp_path / "b")
     for name, tensor in open_safetensors(tmp_path / "b" / WEIGHTS).items():
         np.testing.assert_array_equal(tensor.read(), tiny.formula(name, tensor.shape))

@@ -48,6 +48,12 @@ def test_no_source_of_a_part_is_in_another_not_even_with_other_capitals_or_punct
     assert all(keys)
 
 
+def test_sources_that_differ_in_capitals_or_signs_are_the_same_and_others_are_not():
+    same = {source_key(text) for text in ("Go on!", "go on.", "Go  on", "GO ON")}
+    assert len(same) == 1 and source_key("Go off!") not in same
+    assert source_key("?!") != source_key("...")  # nothing but signs: they are what there is
+
+
 def test_the_parts_follow_from_the_sources_and_the_seed_alone():
     pairs = [Pair(f"sentence {i}", "x") for i in range(400)]
     parts = split_pairs(pairs)
