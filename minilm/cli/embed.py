@@ -47,7 +47,8 @@ def embed(
         raise ConfigurationError('give texts to embed: minilm embed "one text" "another", or --data FILE')
     if len(texts) > MOST_PAIRED and search is None and out is None:
         raise ConfigurationError(
-            f"{len(texts):,} texts are too many to compare each with each (at most {MOST_PAIRED:,}): use --search, --out"
+            f"{len(texts):,} texts are too many to compare each with each (at most {MOST_PAIRED:,}): "
+            f"use --search, or --out"
         )
     encoder = SentenceEncoder.load(model)
     vectors = _encode(encoder, texts)
