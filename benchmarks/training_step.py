@@ -80,7 +80,7 @@ def main(names: list[str]) -> None:
         work = WORKS[name]
         sides = {side: SideProcess(module, name, THREADS) for side, module in SIDES.items()}
         check(name, sides)
-        seconds = measure(work, sides, budget=30 if work.width < 768 else 60)
+        seconds = measure(work, sides, budget=15 if work.width < 768 else 30)
         peaks = {side: process.peak_memory() for side, process in sides.items()}
         for process in sides.values():
             process.close()
