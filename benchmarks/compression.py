@@ -52,8 +52,13 @@ LEVELS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 SCORED = 32_768  # tokens of the validation part that pruned models are scored on
 FINE_TUNING = 150  # steps
 STUDENT = {"n_layer": 2, "n_head": 2, "n_embd": 64}
-STUDENT_STEPS, SEEDS = 1500, (1, 2, 3)
-TEMPERATURE, ALPHA = 2.0, 0.5
+STUDENT_STEPS, SEEDS = 800, (1, 2, 3)
+WAYS: dict[str, tuple[int, tuple[float, float] | None]] = {  # steps, and temperature and alpha of a distillation
+    "alone": (STUDENT_STEPS, None),
+    "alone, three times the steps": (3 * STUDENT_STEPS, None),  # about the time that distilling takes
+    "temperature 1, alpha 1": (STUDENT_STEPS, (1.0, 1.0)),
+    "temperature 2, alpha 0.5": (STUDENT_STEPS, (2.0, 0.5)),
+}
 
 FORMS: dict[str, dict[str, Any] | None] = {
     "float32": None,
@@ -243,29 +248,28 @@ def pruning(work: Path) -> dict[str, Any]:
 
 
 def distillation(work: Path) -> dict[str, Any]:
-    """A student that learns from text and teacher, against one that learns from the text."""
+    """A student that learns from the teacher, against one that learns from the text."""
     tokenizer, tokens, validation = text()
     teacher = base(work)
     V = tokenizer.vocab_size
-    result: dict[str, Any] = {
-        "teacher": {"parameters": teacher.num_parameters(), "loss": loss(teacher, validation)},
-        "student": {"parameters": gpt(V, 1, **STUDENT).num_parameters(), "steps": STUDENT_STEPS, **STUDENT},
-        "temperature": TEMPERATURE,
-        "alpha": ALPHA,
-        "scored": f"{len(validation) - 1:,} tokens: the last tenth of tinyshakespeare",
-    }
-    runs: dict[str, list[dict[str, float]]] = {"alone": [], "distilled": []}
-    for seed in SEEDS:
-        for way, found in runs.items():
+    ways: dict[str, Any] = {}
+    for way, (steps, settings) in WAYS.items():
+        runs = []
+        for seed in SEEDS:
             student = gpt(V, seed, **STUDENT)
-            pair = DistillationModel(student, teacher, TEMPERATURE, ALPHA)
-            seconds = train(student if way == "alone" else pair, tokens, STUDENT_STEPS, seed)
-            found.append({"seed": seed, "loss": loss(student, validation), "seconds": seconds})
-            say(f"  {way}, seed {seed}: loss {found[-1]['loss']:.4f}, {seconds:.0f} s")
-    for way, found in runs.items():
-        losses = [run["loss"] for run in found]
-        result[way] = {"runs": found, "mean_loss": statistics.mean(losses), "spread": max(losses) - min(losses)}
-    return result
+            model = student if settings is None else DistillationModel(student, teacher, *settings)
+            seconds = train(model, tokens, steps, seed)
+            runs.append({"seed": seed, "loss": loss(student, validation), "seconds": seconds})
+            say(f"  {way}, seed {seed}: loss {runs[-1]['loss']:.4f}, {seconds:.0f} s")
+        losses = [run["loss"] for run in runs]
+        ways[way] = {"steps": steps, "runs": runs, "mean_loss": statistics.mean(losses)}
+        ways[way]["spread"] = max(losses) - min(losses)
+    return {
+        "teacher": {"parameters": teacher.num_parameters(), "loss": loss(teacher, validation)},
+        "student": {"parameters": gpt(V, 1, **STUDENT).num_parameters(), **STUDENT},
+        "scored": f"{len(validation) - 1:,} tokens: the last tenth of tinyshakespeare",
+        "ways": ways,
+    }
 
 
 PARTS = {"quantization": quantization, "pruning": pruning, "distillation": distillation}

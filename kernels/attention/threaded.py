@@ -7,9 +7,9 @@ New against `blocked`:
   queries once costs little. And what belongs to a query, as the sum of its weights, lies along the rows, which NumPy
   broadcasts fastest; the sum itself is a product with a row of ones.
 - *Softmax without the maximum.* In e^(s - top) / Σ e^(s - top) top cancels: it only keeps e^s within the range of a
-  float. Scores of a usual size are in range without it, and two passes over the block fall away. The sums tell: the
-  queries for which one is not between 1/SAFE and SAFE are computed again by online softmax, as in `blocked`. They
-  alone: what a query puts out must not depend, not in its last bit, on another, nor on a key that it may not see.
+  float. Scores of a usual size are in range without it, and two passes over the block fall away. The sums tell: a
+  query whose sum is not between 1/SAFE and SAFE is computed again by online softmax, as in `blocked`. It alone: what
+  a query puts out must not depend, not in its last bit, on another, nor on a key that it may not see.
 - *The weights are not divided by their sums.* With E = e^s and r = 1 / Σ E, a number for each query,
 
       out = r Eᵀ V,    dV = E (r dO),    dS = E (V (r dO)ᵀ - r delta),    delta = dO · out
@@ -58,7 +58,10 @@ memory, of whatever else is done to a score."""
 
 
 def exponential() -> tuple[np.ufunc, float]:
-    """(f, c) with e^x = f(c x): exp2 where NumPy has vector instructions for it, there it takes half of exp's time."""
+    """(f, c) with e^x = f(c x): exp2 where NumPy has vector instructions for it, there it takes half of exp's time.
+
+    But forty times as long for -inf and what is near it, so where such scores are expected np.exp is the better one.
+    """
     try:
         from numpy.lib.introspect import opt_func_info  # since NumPy 2.1
 
@@ -68,18 +71,15 @@ def exponential() -> tuple[np.ufunc, float]:
     return (np.exp, 1.0) if target.startswith("baseline") else (np.exp2, math.log2(math.e))
 
 
-EXP_OF_HIDDEN = np.exp
 EXP, UNIT = exponential()
-"""Scores are computed in this unit, as part of their scale."""
-
 
 # ----- arrays: x (b, h, group, n, D) for n queries of each head of a group, blocks (b, h, keys, group n)
 
 
 @functools.lru_cache(maxsize=16)
-def tile(n: int, earlier: float, later: float, dtype: np.dtype) -> np.ndarray:
-    """(n, n): `later` where the row (a key) is greater than the column (a query), `earlier` elsewhere."""
-    return np.where(np.tri(n, k=-1, dtype=bool), later, earlier).astype(dtype)
+def tile(n: int, later: float, dtype: np.dtype) -> np.ndarray:
+    """(n, n): `later` where the row (a key) is greater than the column (a query), inf elsewhere."""
+    return np.where(np.tri(n, k=-1, dtype=bool), later, np.inf).astype(dtype)
 
 
 def with_rows_in_memory(x: np.ndarray) -> np.ndarray:
@@ -120,6 +120,12 @@ def heads_inside(B: int, T: int, *heads: int, dtype: np.dtype) -> np.ndarray:
 class Attention:
     """One call: what is computed from, how it is cut, and what the backward needs."""
 
+    # slots: what the engine has to find, to see whether it was changed in place, the vjp below holds itself
+    __slots__ = (
+        *("q", "k", "v", "out", "bias", "hidden", "keep", "keep_scale", "offset", "scale", "dtype", "group"),
+        *("BQ", "BK", "work", "heads_at_a_time", "room", "keeps_weights", "ones", "saved"),
+    )
+
     def __init__(
         self, query: np.ndarray, key: np.ndarray, value: np.ndarray, attn_mask: Any, options: Options, generator: Any
     ) -> None:
@@ -141,11 +147,8 @@ class Attention:
             self.keep = np.broadcast_to(False, split)
         elif options.dropout_p:
             self.keep = generator_or_current(generator).keep_mask(full, options.dropout_p, query).reshape(split)
-        # None as well where the first query sees all keys, as the one query does that a cache is decoded with
+        # None as well where the first query sees all keys
         self.offset = None if options.offset is None or options.offset >= Tk - 1 else options.offset
-        # a mask is in units of e; and exp2 takes forty times as long for the -inf of a hidden score
-        hiding = self.bias is not None or self.hidden is not None or self.offset is not None
-        self.exp, self.unit = (EXP_OF_HIDDEN, 1.0) if hiding else (EXP, UNIT)
         self._cut(B, Hk, Tq, Tk, D + Dv)
         self.saved: dict[tuple[int, int, int], tuple[Any, ...]] = {}  # of the blocks of queries: r, top, E
 
@@ -157,7 +160,8 @@ class Attention:
         steps = Tk * widths * READ + group * Tq * Tk * (widths * MACS + EACH) * (0.5 if causal else 1.0)
         self.work = shares(B, Hk, rows, len(pieces(B * Hk * len(rows), steps / max(1, len(rows)))))
         self.heads_at_a_time = max(1, BLOCK // (group * BQ * BK))
-        self.room = min(self.heads_at_a_time, B * Hk) * group * BQ * BK
+        most_heads = max(((b.stop - b.start) * (h.stop - h.start) for (b, h), _ in self.work), default=0)
+        self.room = min(self.heads_at_a_time, most_heads) * group * BQ * BK
         self.keeps_weights = Tk <= BK and group * Tq * Tk <= KEPT * (group * Tq + Tk) * widths
         self.ones = np.ones(BK, dtype=self.dtype)
 
@@ -178,9 +182,9 @@ class Attention:
         return block.reshape(*shape, self.group, columns // self.group)
 
     def scores(
-        self, at: Heads, rows: slice, keys: slice, queries: np.ndarray, room: np.ndarray | None
+        self, at: Heads, rows: slice, keys: slice, queries: np.ndarray, room: np.ndarray | None, safely: bool
     ) -> np.ndarray:
-        """K (scale Q)ᵀ + mask, in `room` or in memory of its own; what a query may not see is -inf."""
+        """K (scale Q)ᵀ + mask, in `room` or in memory of its own; later keys are hidden here only if `safely`."""
         block = self.block(room, at, rows, keys)
         np.matmul(self.k[at][:, :, keys], queries, out=block)
         if self.bias is not None:
@@ -188,25 +192,29 @@ class Attention:
             by_query += part_of(self.bias, at, rows, keys)
         if self.hidden is not None:
             np.copyto(self.by_query(block), -np.inf, where=part_of(self.hidden, at, rows, keys))
-        self.hide_later_keys(block, rows, keys)
+        if safely:
+            self.hide_later_keys(block, rows, keys, -np.inf)
         return block
 
-    def weigh(self, block: np.ndarray, top: np.ndarray | None) -> None:
-        """Scores become E, in place: e^(s - top), or without top e^s."""
-        if top is not None:
+    def weigh(self, block: np.ndarray, rows: slice, keys: slice, top: np.ndarray | None) -> None:
+        """Scores become E, in place: e^(s - top) (`safely`), or without top e^s, and then 0 for later keys."""
+        if top is None:
+            EXP(block, out=block)
+            self.hide_later_keys(block, rows, keys, 0.0)
+        else:
             block -= top
-        self.exp(block, out=block)
+            np.exp(block, out=block)
 
-    def hide_later_keys(self, block: np.ndarray, rows: slice, keys: slice) -> None:
-        """What a query may not see becomes -inf in a block of scores."""
+    def hide_later_keys(self, block: np.ndarray, rows: slice, keys: slice, value: float) -> None:
+        """What a query may not see becomes `value`, less than which nothing in the block is, also where it is inf."""
         if self.offset is None:
             return
         last = rows.start + self.offset  # key that the first query sees; each further query sees one more
         start = max(keys.start, last + 1)
         if start < keys.stop:
             part = self.by_query(block[:, :, start - keys.start :])
-            seen = tile(self.BQ, 0.0, -np.inf, self.dtype)[start - last : keys.stop - last, : rows.stop - rows.start]
-            part += seen[:, None]
+            most = tile(self.BQ, value, self.dtype)[start - last : keys.stop - last, : rows.stop - rows.start]
+            np.minimum(part, most[:, None], out=part)
 
     def dropped(self, block: np.ndarray, at: Heads, rows: slice, keys: slice) -> np.ndarray:
         """The block without what dropout drops; keep_scale comes later."""
@@ -225,35 +233,36 @@ class Attention:
                 if self.seen_by(rows) == 0:
                     out[...] = 0
                     continue
-                total, acc, top, weights = self.attend(at, rows, room, True if masked else None)
+                total, acc, top, weights = self.attend(at, rows, room, safely=masked)
                 if not masked and not (total.min() > 1 / SAFE and total.max() < SAFE):
-                    large = ~((total > 1 / SAFE) & (total < SAFE))[:, :, None]
-                    total, acc, top, weights = self.attend(at, rows, room, large)
+                    usual = (total > 1 / SAFE) & (total < SAFE)
+                    kept, kept_acc, kept_weights = total, acc, weights
+                    total, acc, top, weights = self.attend(at, rows, room, safely=True)
+                    np.copyto(total, kept, where=usual)
+                    np.copyto(acc, kept_acc, where=usual[..., None])
+                    np.copyto(top, 0, where=usual[:, :, None])
+                    if self.keeps_weights:
+                        np.copyto(weights, kept_weights, where=usual[:, :, None])
                 if top is not None:
                     total[total == 0] = 1  # a query that sees no key: its weights are 0
                 r = np.reciprocal(total)
                 np.multiply(acc.reshape(out.shape), as_factor(r * self.keep_scale, out), out=out)
                 self.saved[at[0].start, at[1].start, rows.start] = r, top, weights if self.keeps_weights else None
 
-    def attend(self, at: Heads, rows: slice, room: np.ndarray | None, large: Any) -> tuple[Any, ...]:
-        """For some queries ΣE, Eᵀ V, the maxima that were taken out, and the last block of E.
-
-        `large` says for which queries the maximum is taken out: None, True (all), or booleans (b, h, 1, columns).
-        """
-        queries = turned(self.q[at][:, :, :, rows], self.scale * self.unit)
+    def attend(self, at: Heads, rows: slice, room: np.ndarray | None, safely: bool) -> tuple[Any, ...]:
+        """For some queries ΣE, Eᵀ V, the maxima that were taken out (if `safely`), and the last block of E."""
+        queries = turned(self.q[at][:, :, :, rows], self.scale * (1.0 if safely else UNIT))
         total = acc = top = weights = None
         for keys in blocks(slice(0, self.seen_by(rows)), self.BK):
-            weights = self.scores(at, rows, keys, queries, room)
-            if large is not None:
+            weights = self.scores(at, rows, keys, queries, room, safely)
+            if safely:
                 raised = np.maximum(weights.max(-2, keepdims=True), np.finfo(self.dtype).min if top is None else top)
-                if large is not True:
-                    raised[~large] = 0
                 if total is not None:
-                    shrink = self.exp(top - raised)
+                    shrink = np.exp(top - raised)
                     total *= shrink[:, :, 0]
                     acc *= shrink.swapaxes(-1, -2)
                 top = raised
-            self.weigh(weights, top)
+            self.weigh(weights, rows, keys, top)
             part = np.matmul(self.ones[: keys.stop - keys.start], weights)
             product = np.matmul(self.dropped(weights, at, rows, keys).swapaxes(-1, -2), self.v[at][:, :, keys])
             if total is None:
@@ -280,19 +289,18 @@ class Backward:
         # the scale is put into dS while it is made, unless the mask needs dS without
         self.early: float = 1.0 if needs[3] else call.scale
         self.late: float = call.scale if needs[3] else 1.0
-        parallel(self.share, len(call.work))
-        for dk, dv in zip(self.dk[1:], self.dv[1:], strict=True):
-            if needs[1]:
-                self.dk[0] += dk
-            if needs[2]:
-                self.dv[0] += dv
-        if needs[1] and self.late != 1:  # what nobody needs was never written
+        with np.errstate(over="ignore", invalid="ignore"):  # of scores that are hidden afterwards
+            parallel(self.share, len(call.work))
+        for gradient, needed in ((self.dk, needs[1]), (self.dv, needs[2])):
+            for part in gradient[1:] if needed else ():
+                gradient[0] += part
+        if self.late != 1 and needs[1]:
             self.dk[0] *= self.late
 
     def share(self, i: int) -> None:
         call = self.call
         heads, all_rows = call.work[i]
-        rooms = np.empty((2, call.room), dtype=call.dtype)
+        rooms = np.empty((1 if call.keeps_weights else 2, call.room), dtype=call.dtype)
         for at in chunks(heads, call.heads_at_a_time):
             dk, dv = self.dk[i % len(self.dk)][at], self.dv[i % len(self.dv)][at]
             if len(all_rows) == 1:
@@ -316,20 +324,20 @@ class Backward:
         q, dout = call.q[at][:, :, :, rows], self.dout[at][:, :, :, rows]
         delta = np.vecdot(dout, call.out[at][:, :, :, rows]).reshape(r.shape) * r * self.early
         dout = np.multiply(dout, as_factor(r * call.keep_scale, dout), order="C")
-        queries, q = turned(q, call.scale * call.unit) if kept is None else q, merged(q)
+        queries, q = turned(q, call.scale * (UNIT if top is None else 1.0)) if kept is None else q, merged(q)
         dout_turned, dout = turned(dout, self.early), merged(dout)
         one_product = seen <= call.BK and call.group == 1 and self.late == 1
         acc = dq[:, :, 0] if one_product else np.zeros(q.shape, q.dtype)
         for keys in blocks(slice(0, seen), call.BK):
             weights = kept
             if weights is None:
-                weights = call.scores(at, rows, keys, queries, rooms[0])
-                call.weigh(weights, top)
+                weights = call.scores(at, rows, keys, queries, rooms[0], safely=top is not None)
+                call.weigh(weights, rows, keys, top)
             if needs_v:
                 add(call.dropped(weights, at, rows, keys), dout, out=dv[:, :, keys])
             if not (needs_q or needs_k or needs_mask):
                 continue
-            d = call.block(rooms[1], at, rows, keys)
+            d = call.block(rooms[-1], at, rows, keys)
             np.matmul(call.v[at][:, :, keys], dout_turned, out=d)
             d = call.dropped(d, at, rows, keys)
             d -= delta[:, :, None]
@@ -383,7 +391,8 @@ def attention(
     else:
         call = forward()
         out = call.out
-        attn_mask = None  # the vjp has its shape, and in `call` the mask itself if it needs it
+        if call.bias is None:
+            attn_mask = None  # the backward does without: it may be changed in place, or freed
     out = out.reshape(*query.shape[:-1], value.shape[-1])
 
     def vjp(g: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray | None, ...]:

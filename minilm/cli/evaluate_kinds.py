@@ -13,7 +13,7 @@ from typing import Any
 
 from minilm.cli import run as runs
 from minilm.cli.data import PARTS, TABLES, Sizes, encode, open_data, read_source
-from minilm.cli.output import say, table
+from minilm.cli.output import facts, say, table
 from minilm.cli.presets import Settings
 from minilm.errors import CheckpointError, ConfigurationError, DataError, TokenizerError
 from minilm.evaluation import (
@@ -327,7 +327,9 @@ def show(title: str, metric: str, numbers: dict[str, Any], tokenizer: str) -> No
     small = metric in ("perplexity", "pseudo-perplexity", "accuracy")  # the others are percentages
     row = [f"{numbers[name]:.{4 if small else 2}f}" for name in values]
     counts = [f"{numbers['tokens']:,}", f"{numbers['documents']:,}"]
-    table([title, *heads, "tokens", "documents"], [(numbers["text"], *row, *counts)])
+    facts([("model", title), ("data", numbers["text"])])
+    say()
+    table([*heads, "tokens", "documents"], [(*row, *counts)], left=0)
     if metric == "perplexity":
         T, stride = numbers["context"], numbers["stride"]
         least = f", and each token but those of the first sees {T - stride + 1:,} or more" if stride < T else ""

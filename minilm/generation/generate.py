@@ -73,6 +73,8 @@ class NextToken:
         """(V,) on the host, of the token after `ids` (t,): those of the last call and at least one more, unless
         `rewind` was called in between.
         """
+        if len(ids) <= self._seen:
+            raise ValueError(f"{self._seen} tokens were seen and {len(ids)} are given: add one, or rewind first")
         limit = self.model.context_length
         with evaluating(self._modules):
             if limit is not None and len(ids) > limit:

@@ -138,6 +138,13 @@ def test_going_back_from_beyond_the_context_starts_again():
     np.testing.assert_allclose(next_token.logits(ids[:CONTEXT]), plain_logits(model, ids[:CONTEXT]), atol=1e-5)
 
 
+def test_logits_of_nothing_new_are_refused():
+    next_token = NextToken(real_model("gpt").eval())
+    next_token.logits([1, 2, 3])
+    with pytest.raises(ValueError, match="3 tokens were seen and 3 are given"):
+        next_token.logits([1, 2, 3])
+
+
 def test_going_back_keeps_what_is_cached():
     model = real_model("gpt").eval()
     next_token = NextToken(model)

@@ -45,17 +45,25 @@ def test_it_is_the_textbooks(leading, normalized, with_weight, with_bias, layout
         )
 
 
-def body(x, normalized_shape, *parameters):
-    return OPERATIONS["layer_norm"].body(x.astype("float64"), normalized_shape, *parameters)[0]
+textbook = OPERATIONS["layer_norm"].body
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("shift", [0.0, 0.9, 1.1, 30.0, 3000.0])
 def test_a_mean_far_from_zero_costs_no_more_than_its_own_rounding(shift, dtype):
     """The mean square less the square of the mean would lose (mean / deviation)² eps: 1 at 3000 in float32."""
-    x = (np.random.default_rng(1).normal(size=(64, 96)) + shift).astype(dtype)
-    y, _ = threaded.layer_norm(x, 96)
-    np.testing.assert_allclose(y, body(x, 96), rtol=0, atol=(8 + 4 * shift) * np.finfo(dtype).eps)
+    eps = np.finfo(dtype).eps
+    rng = np.random.default_rng(1)
+    x = (rng.normal(size=(64, 96)) + shift).astype(dtype)
+    weight, bias, g = (normal(rng, shape, dtype) for shape in ((96,), (96,), x.shape))
+    y, vjp = threaded.layer_norm(x, 96, weight, bias)
+    expected, vjps = textbook(
+        *(v.astype("longdouble") if isinstance(v, np.ndarray) else v for v in (x, 96, weight, bias))
+    )
+    np.testing.assert_allclose(y, expected, rtol=0, atol=(16 + 8 * shift) * eps)
+    dx, dweight, _ = vjp(g, (True, True, True))
+    np.testing.assert_allclose(dx, vjps[0](g), rtol=0, atol=(32 + 8 * shift) * eps)
+    np.testing.assert_allclose(dweight, vjps[1](g), rtol=0, atol=(128 + 300 * shift) * eps)
 
 
 def test_one_row_far_from_zero_leaves_the_others_as_they_are():
