@@ -9,7 +9,8 @@ and applies the activation to it, block by block; the textbook body goes through
 more, on one core.
 
 For the backward pass f'(z) is kept in the place of z (see `minilm.kernels.activation.threaded`), and dx, dW and db are
-computed in one section, whose pieces are handed out as threads get free.
+computed in one section: for a small weight a piece is some rows of everything, for a large one it is a part of dx or
+of dW, handed out as threads get free.
 
 Cost: forward 2 M N K flops; M N numbers written, or 2 M N with an activation. Backward 4 M N K flops.
 
@@ -32,6 +33,10 @@ MACS = 1 / 5
 
 FETCH = 2
 """Steps that a number of a factor is worth when it comes from memory: with few rows (decoding) that is all there is."""
+
+SMALL = 1 << 16
+"""Elements of a weight up to which its gradient is computed by rows, in one part for each thread: adding up the parts
+is nothing, and no thread waits for what another has in its cache."""
 
 Cut = tuple[slice, slice]
 WHOLE = slice(None)
@@ -86,22 +91,55 @@ def check_linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> 
 
 
 def gradients(
-    g: np.ndarray, rows: np.ndarray, weight: np.ndarray, needs: tuple[bool, ...]
+    g: np.ndarray, rows: np.ndarray, weight: np.ndarray, needs: tuple[bool, ...], slope: np.ndarray | None = None
 ) -> tuple[np.ndarray | None, ...]:
-    """dx = g W (as rows), dW = gᵀ x and db = the sum of g over its rows, those that are needed."""
+    """dx = dz W (as rows), dW = dzᵀ x and db = the sum of dz over its rows, those that are needed; dz = g * slope."""
+    if weight.size <= SMALL:
+        return gradients_by_rows(g, rows, weight, needs, slope)
+    if slope is None:
+        dz = g
+    else:
+        dz = np.empty_like(slope)
+        cut = pieces(len(dz), dz.shape[1])
+        parallel(lambda i: np.multiply(g[cut[i]], slope[cut[i]], out=dz[cut[i]]), len(cut))
     tasks: list[Callable[[], object]] = []
     dx = dweight = dbias = None
     if needs[0]:
         dx = np.empty(rows.shape, dtype=g.dtype)
-        tasks += product_tasks(g, weight, dx)
+        tasks += product_tasks(dz, weight, dx)
     if needs[1]:
         dweight = np.empty(weight.shape, dtype=g.dtype)
-        tasks += product_tasks(g.T, rows, dweight)
+        tasks += product_tasks(dz.T, rows, dweight)
     if needs[2]:
         dbias = np.empty(weight.shape[0], dtype=g.dtype)
-        tasks.append(lambda: np.sum(g, axis=0, out=dbias))
+        tasks.append(lambda: np.sum(dz, axis=0, out=dbias))
     run(tasks)
     return dx, dweight, dbias
+
+
+def gradients_by_rows(
+    g: np.ndarray, rows: np.ndarray, weight: np.ndarray, needs: tuple[bool, ...], slope: np.ndarray | None
+) -> tuple[np.ndarray | None, ...]:
+    """The same with one piece for each thread, which reads nothing but its own rows: a dW of each piece, then a sum."""
+    (N, K), dtype = weight.shape, g.dtype
+    steps = K * MACS * (needs[0] + needs[1]) + (slope is not None) + needs[2]
+    cut = pieces(len(rows), N * steps, 16)
+    dx = np.empty(rows.shape, dtype) if needs[0] else None
+    dweight = np.empty((len(cut), N, K), dtype) if needs[1] else None
+    dbias = np.empty((len(cut), N), dtype) if needs[2] else None
+
+    def piece(i: int) -> None:
+        at = cut[i]
+        dz = g[at] if slope is None else g[at] * slope[at]
+        if dx is not None:
+            np.matmul(dz, weight, out=dx[at])
+        if dweight is not None:
+            np.matmul(dz.T, rows[at], out=dweight[i])
+        if dbias is not None:
+            np.matmul(np.ones(len(dz), dtype), dz, out=dbias[i])
+
+    parallel(piece, len(cut))
+    return dx, *(None if parts is None else sum(parts[1:], start=parts[0]) for parts in (dweight, dbias))
 
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> tuple[np.ndarray, Any]:
@@ -164,10 +202,7 @@ def linear_activation(
     def vjp(g: np.ndarray, needs: tuple[bool, ...]) -> tuple[np.ndarray | None, ...]:
         if not any(needs[:3]):
             return None, None, None, g if needs[3] else None
-        g_rows, dz = g.reshape(slope.shape), np.empty_like(slope)
-        cut = pieces(len(dz), dz.shape[1] if dz.ndim else 1)
-        parallel(lambda i: np.multiply(g_rows[cut[i]], slope[cut[i]], out=dz[cut[i]]), len(cut))
-        dx, dweight, dbias = gradients(dz, rows, weight, needs)
+        dx, dweight, dbias = gradients(g.reshape(slope.shape), rows, weight, needs, slope)
         return None if dx is None else dx.reshape(shape), dweight, dbias, g if needs[3] else None
 
     return y.reshape(y_shape), vjp

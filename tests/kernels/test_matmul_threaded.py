@@ -14,11 +14,13 @@ from minilm.tensor import OPERATIONS
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
 
 
-@pytest.fixture(autouse=True, params=[1, 2, 3])
+@pytest.fixture(autouse=True, params=[(count, small) for count in (1, 2, 3) for small in (threaded.SMALL, 0)])
 def small_pieces(request, monkeypatch):
-    """Even the smallest arrays are cut, over 1, 2 and 3 threads."""
+    """Even the smallest arrays are cut, over 1, 2 and 3 threads; a weight of any size counts as small, and as large."""
+    count, small = request.param
     monkeypatch.setattr(threads, "LEAST", 1)
-    before = threads.set_thread_count(request.param)
+    monkeypatch.setattr(threaded, "SMALL", small)
+    before = threads.set_thread_count(count)
     yield
     threads.set_thread_count(before)
 
