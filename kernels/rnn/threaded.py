@@ -50,7 +50,7 @@ def rnn(
             if nonlinearity == "tanh":
                 np.tanh(z, out=h_t)
             else:
-                np.maximum(z, 0, out=h_t)
+                z.clip(0, None, out=h_t)
 
     output = layer.forward(forward)
 
