@@ -22,6 +22,7 @@ from typing import Annotated, Any
 import typer
 
 from minilm import __version__
+from minilm.cli.answer import answer
 from minilm.cli.bench import bench
 from minilm.cli.chat import chat
 from minilm.cli.demo import demo
@@ -30,6 +31,7 @@ from minilm.cli.embed import embed
 from minilm.cli.evaluate import evaluate
 from minilm.cli.gradcheck import gradcheck
 from minilm.cli.sample import sample
+from minilm.cli.summarize import summarize
 from minilm.cli.threads import use_threads
 from minilm.cli.train import train
 from minilm.cli.translate import translate
@@ -42,7 +44,9 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": sample,
     "chat": chat,
     "embed": embed,
+    "answer": answer,
     "translate": translate,
+    "summarize": summarize,
     "gradcheck": gradcheck,
     "bench": bench,
     "demo": demo,

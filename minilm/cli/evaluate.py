@@ -77,6 +77,8 @@ def evaluate(
         numbers = kinds.pseudo_perplexity(model, tokenizer, text, context)
     elif chosen == "accuracy":
         numbers = kinds.accuracy(model, tokenizer, data, text_column, label_column, limit)
+    elif isinstance(model, kinds.ANSWERERS):
+        numbers = kinds.answers(model, tokenizer, run, data, limit, context, stride)
     else:
         numbers = kinds.written(model, tokenizer, run, chosen, data, split, beam, limit)
     kinds.show(str(run), chosen, numbers, tokenizer.type)

@@ -4,6 +4,7 @@ predicts the next token     GPT, Llama, LSTM: a text           perplexity, bits 
 gives a class               BERT with a head: a table          accuracy, macro F1, confusion matrix
 reads one text and writes   Transformer, LSTM with attention:  BLEU and chrF, ROUGE, or exact match and F1
 another                     pairs
+finds answers in a text     BERT with a head: questions        exact match and F1
 """
 
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from minilm.models import (
     GPT,
     LSTMLM,
     BERTForMaskedLM,
+    BERTForQuestionAnswering,
     BERTForSequenceClassification,
     Llama,
     Seq2SeqLSTM,
@@ -40,13 +42,14 @@ from minilm.text import OrderedBatches
 from minilm.training import find_checkpoint
 
 WRITERS = (Transformer, Seq2SeqLSTM)
+ANSWERERS = (BERTForQuestionAnswering,)
 METRICS: dict[str, tuple[type[Any], ...]] = {
     "perplexity": (GPT, Llama, LSTMLM),
     "pseudo-perplexity": (BERTForMaskedLM,),
     "accuracy": (BERTForSequenceClassification,),
     "bleu": WRITERS,
     "rouge": WRITERS,
-    "exact-match": WRITERS,
+    "exact-match": (*WRITERS, *ANSWERERS),
 }
 """Which models each metric is for; of those that serve a model, `auto` takes the first."""
 
@@ -127,7 +130,7 @@ def choose_metric(model: Any, metric: str) -> str:
     if not own:
         raise ConfigurationError(
             f"minilm eval has no figure for a {kind}: it scores models that predict the next token, classify a text, "
-            "or write one"
+            "write one, or find answers in one"
         )
     if metric == "auto":
         return own[0]
@@ -277,6 +280,7 @@ def written(
     limit: int | None = None,
 ) -> dict[str, Any]:
     """What the model writes for each source, against all targets that the source has."""
+    from minilm.cli.pair_run import longest_source
     from minilm.generation import translate
     from minilm.text import PairTokenizer, read_pairs, references
 
@@ -289,10 +293,11 @@ def written(
             f"the tokenizer has {pairs.vocab_size} tokens and the model {model.config.vocab_size}: they do not "
             "belong together"
         )
+    longest = longest_source(run, model) if metric == "rouge" else None  # a document is cut, a sentence is not
     predictions: list[str] = []
     groups: Any = [sources[i : i + 256] for i in range(0, len(sources), 256)]
     for group in runs._watched(groups, "writing"):
-        predictions += translate(model, pairs, group, beam)
+        predictions += translate(model, pairs, group, beam, longest=longest)
     figures: dict[str, Any] = {
         "bleu": evaluate_translations,
         "rouge": evaluate_summaries,
@@ -300,6 +305,36 @@ def written(
     }
     found = figures[metric](predictions, [right[source] for source in sources])
     return {**_numbers(data or split, found), "beam": beam}
+
+
+# ----- answers
+
+
+def answers(
+    model: Any,
+    tokenizer: Any,
+    run: Path,
+    data: str | None,
+    limit: int | None = None,
+    window: int | None = None,
+    stride: int | None = None,
+) -> dict[str, Any]:
+    """Exact match and F1 on the questions of a file like SQuAD's, or on those that a run has not seen."""
+    from minilm.cli.finetune_answer import TEST
+    from minilm.generation import find_answers
+    from minilm.text import read_questions
+
+    path = run / TEST if data is None else data
+    if data is None and not (run / TEST).is_file():
+        raise DataError(f"{run} comes without questions of its own: name a file of them, like SQuAD's, with --data")
+    questions = read_questions(path)[:limit]
+    asked = [(question.question, question.context) for question in questions]
+    groups: Any = [asked[i : i + 64] for i in range(0, len(asked), 64)]
+    found: list[str] = []
+    for group in runs._watched(groups, "answering"):
+        found += [a.text for a in find_answers(model, tokenizer, group, window=window, stride=stride)]
+    right = [[span.text for span in question.answers] for question in questions]
+    return _numbers(str(path), evaluate_answers(found, right))
 
 
 def _numbers(name: str, figures: Figures) -> dict[str, Any]:

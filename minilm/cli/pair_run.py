@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.cli import presets
+from minilm.cli import pair_presets, presets
 from minilm.cli.output import count, facts, shown
 from minilm.cli.pair_presets import PairSettings
 from minilm.cli.run import take_over
@@ -30,6 +30,7 @@ from minilm.text import (
     Tokenizer,
     atomic_write,
     encode_pairs,
+    families,
     load_tokenizer,
     read_pairs,
     split_pairs,
@@ -37,6 +38,7 @@ from minilm.text import (
 from minilm.training import Callback, ProgressBar, Trainer, TrainingArguments, TrainOutput, load_model
 
 PARTS = ("train", "validation", "test")
+DOCUMENT_PARTS = (0.8, 0.1, 0.1)  # of documents that are kept apart by their sentences
 KEPT_CHECKPOINTS = 2
 EVALUATED_AT_ONCE = 8000  # tokens
 
@@ -102,7 +104,11 @@ def prepare(settings: PairSettings, folder: Path) -> None:
     Raises:
         DataError: if there are no such pairs, or too few to be split.
     """
-    parts = split_pairs(read_pairs(settings.data))
+    pairs = read_pairs(settings.data, settings.source_column, settings.target_column)
+    if settings.keep_apart == "sentences":
+        parts = split_pairs(pairs, DOCUMENT_PARTS, key=families(pair.source for pair in pairs))
+    else:
+        parts = split_pairs(pairs)
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in zip(PARTS, parts, strict=True):
         with atomic_write(folder / f"{name}.tsv") as file:
@@ -206,7 +212,7 @@ def batches(run: PairRun, part: str) -> LengthBuckets:
         DataError: if all of its pairs are longer than block_size.
     """
     s = run.settings
-    examples = encode_pairs(run.data.pairs[part], run.data.tokenizer, s.block_size)
+    examples = encode_pairs(run.data.pairs[part], run.data.tokenizer, s.block_size, s.cut_sources)
     if not examples:
         raise DataError(f"all pairs of the {part} part have more than {s.block_size} tokens: raise --block-size")
     if part == "train":
@@ -227,6 +233,14 @@ def load(path: Path) -> tuple[Any, PairTokenizer]:
             "minilm train transformer --data tatoeba_en_de --out runs/translate"
         )
     return model, PairTokenizer(tokenizer)
+
+
+def longest_source(path: Path, model: Any) -> int | None:
+    """How many tokens of a source the model of a run's folder or checkpoint has learnt to read; None if any number."""
+    for folder in (path, path.parent):
+        if (folder / "run.json").is_file():
+            return pair_presets.load(folder / "run.json").block_size
+    return model.context_length
 
 
 def score(run: PairRun, model: Any) -> tuple[float, int]:
@@ -250,3 +264,10 @@ def describe(run: PairRun, steps_done: int = 0) -> None:
         ("evaluation", f"every {s.eval_every:,} steps on the validation part"),
         ("written to", f"{run.folder} (Ctrl-C stops; then: minilm train --resume {shown(run.folder)})"),
     ])  # fmt: skip
+
+
+def example(run: PairRun) -> str:
+    """A command that uses the model."""
+    if run.settings.cut_sources:
+        return f"minilm summarize --file FILE --model {shown(run.folder)}"
+    return f'minilm translate "Good morning." --model {shown(run.folder)}'

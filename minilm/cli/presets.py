@@ -127,7 +127,8 @@ def resolve(model: str, data: str, preset: str | None, given: dict[str, Any]) ->
     if preset not in PRESETS:
         known = "".join(f"\n  {name:<12}{DESCRIPTIONS[name]}" for name in PRESETS)
         raise ConfigurationError(f"there is no preset {preset!r}; the presets are{known}")
-    useless = {"n_hidden": "it has --n-embd"} if model == "gpt" else {"n_head": "only gpt has"}
+    useless = dict.fromkeys(("source_column", "target_column"), "it learns from one text: --text-column")
+    useless |= {"n_hidden": "it has --n-embd"} if model == "gpt" else {"n_head": "only gpt has"}
     for name, why in useless.items():
         if name in given:
             raise ConfigurationError(f"{option(name)} means nothing for {model}: {why}")

@@ -29,7 +29,9 @@ def train(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="char-cpu (the default), tiny, char-large; for pairs translate, tiny.", metavar="NAME"),
+        typer.Option(
+            help="char-cpu (the default), tiny, char-large; for pairs translate, summarize, tiny.", metavar="NAME"
+        ),
     ] = None,
     resume: Annotated[
         Path | None,
@@ -41,6 +43,12 @@ def train(
     plot: Annotated[bool, typer.Option("--plot/--no-plot", help="Draw the loss curves (needs matplotlib).")] = True,
     text_column: Annotated[
         str | None, typer.Option(help="Column or field with the text (text).", metavar="NAME", **_Data)
+    ] = None,
+    source_column: Annotated[
+        str | None, typer.Option(help="Of pairs in a CSV or JSONL: what is read (source).", metavar="NAME", **_Data)
+    ] = None,
+    target_column: Annotated[
+        str | None, typer.Option(help="And what is to be written (target).", metavar="NAME", **_Data)
     ] = None,
     errors: Annotated[
         str | None,
@@ -109,7 +117,8 @@ def train(
     """Train a language model on a text.
 
     80 % of the text are for training, 10 % for validation, 10 % for `minilm eval`.
-    A transformer or seq2seq-lstm learns to translate pairs: a file with source, tab, target on each line.
+    A transformer or seq2seq-lstm learns from pairs to translate or, with --preset summarize, to summarize:
+    a file with source, tab, target on each line, or a CSV or JSONL.
     Ctrl-C saves a checkpoint and says how to go on.
 
     \b
@@ -119,6 +128,8 @@ def train(
       minilm train gru  --data reviews.csv --text-column review --out runs/gru
       minilm train gpt  --data notes/ --preset tiny --tokenizer byte --out runs/a
       minilm train transformer --data tatoeba_en_de --out runs/translate
+      minilm train transformer --data papers.csv --source-column text --target-column title \
+        --preset summarize --out runs/summarize
       minilm train --resume runs/gpt --steps 4000
     """
     given: dict[str, Any] = {
@@ -170,7 +181,7 @@ def _train_pairs(
     """The same for a model that reads a text and writes another."""
     from minilm.cli import pair_presets
     from minilm.cli import pair_run as runs
-    from minilm.cli.output import facts, say, shown
+    from minilm.cli.output import facts, say
 
     run, step, checkpoint = _opened(runs, pair_presets, model, data, out, preset, resume, overwrite, given)
     runs.describe(run, step)
@@ -181,7 +192,7 @@ def _train_pairs(
     facts([
         ("validation", f"loss {loss:.4f} nats per token, {tokens:,} tokens"),
         *_outcome(run, output, None, plot),
-        ("try", f'minilm translate "Good morning." --model {shown(run.folder)}'),
+        ("try", runs.example(run)),
     ])  # fmt: skip
 
 

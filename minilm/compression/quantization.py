@@ -30,6 +30,7 @@ from minilm.compression.matrices import Int4Matrix, Int8Matrix, QuantizedMatrix
 from minilm.errors import BackendError, CheckpointError, ConfigurationError
 from minilm.models import MODELS
 from minilm.nn import Embedding, Linear, Module
+from minilm.nn.linear import ACTIVATIONS
 from minilm.tensor import Tensor, is_grad_enabled, unwrap
 from minilm.text import Tokenizer
 from minilm.training.checkpoint import (
@@ -39,13 +40,6 @@ from minilm.training.checkpoint import (
     read_state,
     save_checkpoint,
 )
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu_tanh": lambda z: F.gelu(z, "tanh"),
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "relu": F.relu,
-}
 
 
 class QuantizedLinear(Module):

@@ -2,8 +2,8 @@
 
 Reading order: figures (a number and what it stands on), language_modeling (loss, perplexity, bits per byte, a model
 over batches), windows (a text longer than the context), masked (a model that sees both sides), classification
-(accuracy, confusion matrix, F1), answers (exact match and F1 of short answers), generated_text (BLEU and chrF of
-translations, ROUGE of summaries).
+(accuracy, confusion matrix, F1), multiple_choice (which of several answers a model finds the most probable), answers
+(exact match and F1 of short answers), generated_text (BLEU and chrF of translations, ROUGE of summaries).
 """
 
 from minilm.evaluation.answers import evaluate_answers, exact_match, normalize_answer, token_f1
@@ -19,6 +19,7 @@ from minilm.evaluation.language_modeling import (
     perplexity,
 )
 from minilm.evaluation.masked import EachTokenHidden, evaluate_masked_language_model
+from minilm.evaluation.multiple_choice import calibrated, option_log_likelihoods
 from minilm.evaluation.windows import StridedWindows
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "accuracy",
     "bits_per_byte",
     "bits_per_character",
+    "calibrated",
     "confusion_matrix",
     "count_labels",
     "evaluate_answers",
@@ -40,6 +42,7 @@ __all__ = [
     "exact_match",
     "f1",
     "normalize_answer",
+    "option_log_likelihoods",
     "perplexity",
     "token_f1",
 ]

@@ -25,13 +25,16 @@ def translate(
     alpha: float = 0.6,
     max_length: int | None = None,
     batch_size: int = 64,
+    longest: int | None = None,
 ) -> list[str]:
     """The best hypothesis for each text; see `beam_search`.
+
+    longest: texts of more tokens are cut to so many (for a summary, whose source may be any document).
 
     Raises:
         DataError: for a text that is longer than the model's context.
     """
-    found = hypotheses(model, tokenizer, texts, beam_size, alpha, max_length, batch_size)
+    found = hypotheses(model, tokenizer, texts, beam_size, alpha, max_length, batch_size, longest)
     return [tokenizer.decode(ranked[0].ids) for ranked in found]
 
 
@@ -43,9 +46,10 @@ def hypotheses(
     alpha: float = 0.6,
     max_length: int | None = None,
     batch_size: int = 64,
+    longest: int | None = None,
 ) -> list[list[Hypothesis]]:
     """What beam search finds for each text, the best first."""
-    sources = [tokenizer.encode(text) for text in texts]
+    sources = [tokenizer.encode(text, longest) for text in texts]
     for text, ids in zip(texts, sources, strict=True):
         if model.context_length is not None and len(ids) > model.context_length:
             raise DataError(

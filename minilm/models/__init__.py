@@ -1,5 +1,6 @@
 """Models, one file each: ngram (counting), lstm (recurrent: LSTM, GRU, RNN), gpt, llama; bert, which reads only;
-and transformer and seq2seq_lstm, which read one text and write another.
+lstm_classifier, its recurrent
+counterpart for classes; and transformer and seq2seq_lstm, which read one text and write another.
 
 A language model maps ids (B, T) to logits (B, T, V), has `loss(batch)` for the trainer, and
 `decode(ids, state)` for generating token by token. MODELS maps the name in a checkpoint's config to (model class,
@@ -21,6 +22,7 @@ from minilm.models.bert import (
 from minilm.models.gpt import GPT, GPTConfig
 from minilm.models.llama import Llama, LlamaConfig
 from minilm.models.lstm import LSTMLM, LSTMConfig
+from minilm.models.lstm_classifier import LSTMClassifier, LSTMClassifierConfig
 from minilm.models.ngram import NGram
 from minilm.models.seq2seq_lstm import Seq2SeqLSTM, Seq2SeqLSTMConfig
 from minilm.models.transformer import Transformer, TransformerConfig
@@ -34,6 +36,7 @@ MODELS: dict[str, tuple[Any, Any]] = {
     "gpt": (GPT, GPTConfig),
     "llama": (Llama, LlamaConfig),
     "lstm": (LSTMLM, LSTMConfig),
+    "lstm-classifier": (LSTMClassifier, LSTMClassifierConfig),
     "seq2seq-lstm": (Seq2SeqLSTM, Seq2SeqLSTMConfig),
     "transformer": (Transformer, TransformerConfig),
 }
@@ -41,5 +44,5 @@ MODELS: dict[str, tuple[Any, Any]] = {
 __all__ = [
     *("BERT", "BERTForMaskedLM", "BERTForQuestionAnswering", "BERTForSequenceClassification"),
     *("BERTForTokenClassification", "GPT", "LSTMLM", "Llama", "MODELS", "BERTConfig", "GPTConfig", "LSTMConfig"),
-    *("LlamaConfig", "NGram", "Seq2SeqLSTM", "Seq2SeqLSTMConfig", "Transformer", "TransformerConfig"),
+    *("LSTMClassifier", "LSTMClassifierConfig", "LlamaConfig", "NGram", "Seq2SeqLSTM", "Seq2SeqLSTMConfig", "Transformer", "TransformerConfig"),
 ]

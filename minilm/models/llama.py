@@ -132,8 +132,8 @@ class Llama(nn.Module):
         x = self.dropout(self.token_embedding(ids))  # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, attn_mask=mask, is_causal=True, cache=caches[i] if caches else None)
-        head = self.token_embedding if self.head is None else self.head
-        return F.linear(self.final_norm(x), head.weight)  # (B, T, V)
+        x = self.final_norm(x)
+        return self.head(x) if self.head is not None else F.linear(x, self.token_embedding.weight)  # (B, T, V)
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
         """Mean negative log-likelihood, in nats, of batch["labels"] (B, T) given batch["input_ids"] (B, T).

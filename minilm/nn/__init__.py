@@ -1,7 +1,7 @@
 """Layers. A layer holds parameters and calls one or two functions of minilm.functional.
 
 Reading order: module (Module, Parameter), initialization, linear, embedding, normalization, dropout, containers;
-recurrent (RNN, LSTM, GRU); positions, cache, attention, blocks: the Transformer.
+recurrent (RNN, LSTM, GRU); lora; positions, cache, attention, blocks: the Transformer.
 """
 
 from minilm.functional.checkpoint import checkpoint
@@ -12,6 +12,7 @@ from minilm.nn.containers import ModuleList, Sequential
 from minilm.nn.dropout import Dropout
 from minilm.nn.embedding import Embedding
 from minilm.nn.linear import Linear
+from minilm.nn.lora import LoRALinear
 from minilm.nn.module import Module, Parameter, evaluating
 from minilm.nn.normalization import LayerNorm, RMSNorm
 from minilm.nn.positions import ALiBi, LearnedPositions, RotaryPositions, SinusoidalPositions
@@ -19,7 +20,7 @@ from minilm.nn.recurrent import GRU, LSTM, RNN
 
 __all__ = [
     *("ALiBi", "CrossAttention", "Dropout", "Embedding", "FeedForward", "GRU", "KVCache", "LSTM", "LayerNorm"),
-    *("LearnedPositions", "RNN"),
+    *("LearnedPositions", "LoRALinear", "RNN"),
     *("Linear", "Module", "ModuleList", "Parameter", "RMSNorm", "RotaryPositions", "SelfAttention", "Sequential"),
     *("SinusoidalPositions", "TransformerBlock", "checkpoint", "evaluating", "merge_heads", "split_heads"),
 ]

@@ -49,9 +49,12 @@ class KVCache:
         self.length = stop
         return self.key[:, :, :stop], self.value[:, :, :stop]
 
-    def select(self, rows: Any) -> KVCache:
-        """A new cache with these rows of the batch, in this order; a row may come several times (beam search)."""
-        chosen = KVCache(self.capacity)
+    def select(self, rows: Any, capacity: int | None = None) -> KVCache:
+        """A new cache with these rows of the batch, in this order; a row may come several times (beam search).
+
+        capacity: of the new cache; that of this one if None.
+        """
+        chosen = KVCache(self.capacity if capacity is None else capacity)
         if self.key is not None and self.value is not None:
             used = self.key[rows, :, : self.length], self.value[rows, :, : self.length]
             chosen.append(*used)

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import minilm.functional as F
 from minilm.nn import initialization
 from minilm.nn.module import Module
 from minilm.tensor import Tensor
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu_tanh": lambda z: F.gelu(z, "tanh"),
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "relu": F.relu,
+}
+"""From an activation's name to it, for layers of other forms, which cannot take the fused operation."""
 
 
 class Linear(Module):

@@ -17,7 +17,7 @@
 Nothing that is read here can run code, and no file, however damaged, does more than raise an error of minilm.errors.
 """
 
-from minilm.pretrained.chat import ChatTemplate, load_chat_template
+from minilm.pretrained.chat import ChatTemplate, load_chat_template, plain_template, save_chat_template
 from minilm.pretrained.conversation import Conversation
 from minilm.pretrained.embedding import SentenceEncoder, nearest
 from minilm.pretrained.loading import from_pretrained
@@ -26,5 +26,5 @@ from minilm.pretrained.saving import save_pretrained
 
 __all__ = [
     *("ChatTemplate", "Conversation", "PACKAGES", "SentenceEncoder", "from_pretrained", "load_chat_template"),
-    *("locate", "nearest", "save_pretrained"),
+    *("locate", "nearest", "plain_template", "save_chat_template", "save_pretrained"),
 ]

@@ -34,6 +34,7 @@ from minilm.text import (
 )
 
 OURS = "minilm_tokenizer.json"
+SETTINGS = "tokenizer_config.json"
 WITHOUT = "or load the model alone: from_pretrained(path, with_tokenizer=False)"
 # GGUF's name of a pre-tokenizer -> ours.
 GGUF_PATTERNS = {"smollm": "smollm2", "gpt-2": "gpt2", "default": "gpt2"}
@@ -121,7 +122,7 @@ def tokenizer_of_folder(folder: Path, family: str) -> Tokenizer | None:
 
 def read_settings(folder: Path) -> dict[str, Any]:
     """tokenizer_config.json of a folder; empty if there is none."""
-    path = folder / "tokenizer_config.json"
+    path = folder / SETTINGS
     return parse_json(map_file(path, 2, "a configuration").tobytes(), str(path)) if path.is_file() else {}
 
 
@@ -183,15 +184,15 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, family: str) -> None:
     if isinstance(tokenizer, WordPieceTokenizer) and family == "bert":
         with atomic_write(folder / "vocab.txt") as file:
             file.write("".join(f"{token}\n" for token in tokenizer.tokens).encode())
-        write_json(folder / "tokenizer_config.json", _bert_settings(tokenizer))
+        write_json(folder / SETTINGS, _bert_settings(tokenizer))
     elif isinstance(tokenizer, GPT2Tokenizer) and family != "bert":
         write_json(folder / "tokenizer.json", _as_tokenizer_json(tokenizer))
-        write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+        write_json(folder / SETTINGS, {"tokenizer_class": "PreTrainedTokenizerFast"})
     else:
         tokenizer.save(folder / OURS)
         if isinstance(tokenizer, SentencePieceTokenizer):  # for others; the scores are not in it
             write_json(folder / "tokenizer.json", sentencepiece_json.to_json(tokenizer))
-            write_json(folder / "tokenizer_config.json", _llama_settings(tokenizer))
+            write_json(folder / SETTINGS, _llama_settings(tokenizer))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -11,6 +11,9 @@
     buckets       batches of sequences of like lengths
     masking       texts with words hidden, to be found again: how BERT learns
     parallel      pairs of a source and a target: read, split, encoded
+    labelled      texts with a class each: read, split
+    questions     questions whose answer stands in a text: read, split, cut into windows
+    instructions  questions and answers: read, split, labelled so that the answers are learned
 
 The beginning of everything: documents = load_corpus("shakespeare"), or read_documents(path).
 """
@@ -24,19 +27,38 @@ from minilm.text.batches import (
     TokenWindows,
     pad_collate,
 )
-from minilm.text.buckets import LengthBuckets
+from minilm.text.buckets import LengthBuckets, LengthGroups
 from minilm.text.cleaning import clean, html_to_text
 from minilm.text.corpora import CORPORA, Corpus, find_corpus, load_corpus
 from minilm.text.files import atomic_write
+from minilm.text.instructions import (
+    InstructionExamples,
+    labelled_example,
+    read_conversations,
+    split_conversations,
+)
+from minilm.text.labelled import Labelled, class_names, read_labelled, split_labelled
 from minilm.text.masking import MaskedExamples, mask_tokens, next_sentence_examples
 from minilm.text.parallel import (
     Pair,
     PairTokenizer,
     encode_pairs,
+    families,
     read_pairs,
     references,
     source_key,
     split_pairs,
+)
+from minilm.text.questions import (
+    AnswerWindow,
+    Question,
+    Span,
+    answer_examples,
+    answer_places,
+    answer_windows,
+    read_questions,
+    split_questions,
+    write_questions,
 )
 from minilm.text.readers import iter_documents, iter_text, read_documents, read_text
 from minilm.text.splits import split_by_position, split_documents
@@ -67,6 +89,7 @@ from minilm.text.tokenizers import (
 
 __all__ = [
     "AllowedSpecial",
+    "AnswerWindow",
     "BPETokenizer",
     "BatchSource",
     "ByteTokenizer",
@@ -75,14 +98,19 @@ __all__ = [
     "Corpus",
     "GPT2Tokenizer",
     "MaskedExamples",
+    "Labelled",
+    "InstructionExamples",
     "LengthBuckets",
+    "LengthGroups",
     "OrderedBatches",
     "Pair",
     "PairInput",
     "PairTokenizer",
+    "Question",
     "SentencePieceTokenizer",
     "SequentialBatches",
     "ShuffledBatches",
+    "Span",
     "StreamBatches",
     "StreamDecoder",
     "TokenFileHeader",
@@ -91,30 +119,43 @@ __all__ = [
     "Tokenizer",
     "WordPieceTokenizer",
     "WordTokenizer",
+    "answer_examples",
+    "answer_places",
+    "answer_windows",
     "atomic_write",
     "check_token_ids",
+    "class_names",
     "clean",
     "encode_pairs",
+    "families",
     "find_corpus",
     "html_to_text",
     "iter_documents",
     "iter_text",
+    "labelled_example",
     "load_corpus",
     "load_tokenizer",
     "mask_tokens",
     "next_sentence_examples",
     "open_token_file",
     "pad_collate",
+    "read_conversations",
     "read_documents",
+    "read_labelled",
     "read_pairs",
+    "read_questions",
     "read_text",
     "read_token_file_header",
     "references",
     "source_key",
     "split_by_position",
+    "split_conversations",
     "split_documents",
+    "split_labelled",
     "split_pairs",
+    "split_questions",
     "split_words",
     "tokenizer_from_json",
+    "write_questions",
     "write_token_file",
 ]

@@ -1,9 +1,12 @@
-"""Batches of sequences of like lengths: hardly any padding, and as many rows as fill a number of tokens.
+"""Batches of sequences of like lengths: hardly any padding.
+
+    LengthBuckets    as many rows as fill a number of tokens
+    LengthGroups     always the same number of rows
 
     lengths   3 3 3 4 4 | 5 5 5 | 7 9 | ...       rows x longest <= max_tokens
 
-The examples are ordered by their lengths and cut; equally long ones change places from epoch to epoch, and so do the
-batches. Where a cut falls depends on the lengths alone, so that every epoch has as many batches.
+In LengthBuckets the examples are ordered by their lengths and cut; equally long ones change places from epoch to epoch,
+and so do the batches. Where a cut falls depends on the lengths alone, so that every epoch has as many batches.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,6 +79,51 @@ class LengthBuckets(BatchSource):
         """The examples by their lengths, those of the same lengths in a new order."""
         mixed = generator.permutation(len(self._order))
         return mixed[np.lexsort(self.lengths[mixed].T[::-1])]
+
+
+class LengthGroups(BatchSource):
+    """Batches of batch_size examples of like lengths, in a new order each epoch.
+
+    All examples are shuffled, and of each AT_ONCE batches' worth of them those of like lengths go together; then the
+    batches are shuffled. So who is with whom changes from epoch to epoch, more than in LengthBuckets.
+
+    Args:
+        dataset: examples by number.
+        seed: of the order.
+        key: the sequence that counts.
+
+    Raises:
+        DataError: if there are no examples.
+    """
+
+    AT_ONCE = 50
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int,
+        seed: int = 0,
+        key: str = "input_ids",
+        collate: Callable[[Sequence[Example]], Batch] = pad_collate,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, and is {batch_size}")
+        if len(dataset) == 0:
+            raise DataError("there are no examples to make batches of")
+        self.dataset, self.batch_size, self.seed, self.collate = dataset, batch_size, seed, collate
+        self.lengths = np.array([len(dataset[i][key]) for i in range(len(dataset))])  # (N,)
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        generator = Generator(self.seed).spawn(f"epoch {epoch}")
+        order, step = generator.permutation(len(self.lengths)), self.AT_ONCE * self.batch_size
+        parts = [order[i : i + step] for i in range(0, len(order), step)]
+        order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
+        for batch in generator.permutation(len(self))[start:]:
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield self.collate([self.dataset[int(index)] for index in chosen])
 
 
 def _lengths(example: Mapping[str, Any], keys: Sequence[str]) -> list[int]:

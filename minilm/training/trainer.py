@@ -35,7 +35,7 @@ from minilm.nn import Module
 from minilm.optim import SGD, Adam, AdamW, Optimizer, clip_gradients, schedule
 from minilm.random import Generator, using_generator
 from minilm.tensor import Tensor
-from minilm.text import BatchSource, OrderedBatches, ShuffledBatches, Tokenizer, pad_collate
+from minilm.text import BatchSource, LengthGroups, OrderedBatches, ShuffledBatches, Tokenizer, pad_collate
 from minilm.training.arguments import TrainingArguments
 from minilm.training.callbacks import Callback, MetricsLog, ProgressBar
 from minilm.training.checkpoint import (
@@ -121,6 +121,8 @@ class Trainer:
             return dataset
         if training:
             size = self.args.per_device_train_batch_size
+            if self.args.group_by_length:
+                return LengthGroups(dataset, size, self.args.seed, collate=self.data_collator)
             return ShuffledBatches(dataset, size, self.args.seed, drop_last=False, collate=self.data_collator)
         return OrderedBatches(dataset, self.args.per_device_eval_batch_size, self.data_collator)
 

@@ -1,5 +1,8 @@
 """Parallel text: pairs from files, parts without a common source, references, and ids with their special tokens."""
 
+import gzip
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +14,7 @@ from minilm.text import (
     Pair,
     PairTokenizer,
     encode_pairs,
+    families,
     pad_collate,
     read_pairs,
     references,
@@ -63,6 +67,48 @@ def test_the_parts_follow_from_the_sources_and_the_seed_alone():
     assert set(split_pairs(pairs, seed=1)[2]) != set(parts[2])
 
 
+def test_pairs_are_two_columns_of_a_table(tmp_path):
+    rows = [{"body": "Read  me,\nall of me.", "title": "Me", "id": "1"}, {"body": " ", "title": "Nobody", "id": "2"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with gzip.open(tmp_path / "a.csv.gz", "wt") as file:
+        file.write('id,title,body\n1,Me,"Read  me,\nall of me."\n2,Nobody,\n')
+    for name in ("a.jsonl", "a.csv.gz"):
+        assert read_pairs(tmp_path / name, "body", "title") == [("Read me, all of me.", "Me")]
+        with pytest.raises(DataError, match="no (field|column) 'source'.*--source-column"):
+            read_pairs(tmp_path / name)
+    (tmp_path / "a.jsonl").write_text(json.dumps(rows[1]) + "\n" + json.dumps({"body": "x", "title": ""}) + "\n")
+    with pytest.raises(DataError, match="holds no pairs"):
+        read_pairs(tmp_path / "a.jsonl", "body", "title")
+
+
+SENTENCES = [f"This is the sentence with the number {number}, and it is quite long." for number in range(12)]
+
+
+def test_documents_that_share_a_sentence_are_a_family_and_so_are_those_linked_by_others():
+    a, b, c, d, e = SENTENCES[:5]
+    more = "See http://x.org for more."
+    texts = [f"{a} {b}", f"{b.upper()} {more}", f"{more} {c}", f"{c} {d}", "Short.", e]
+    found = families(texts)
+    names = [found[text] for text in texts]
+    assert names[0] == names[1] and names[2] == names[3], "linked by b, and by c"
+    assert len(set(names)) == 4, "a short sentence links nothing"
+    assert len(set(families([f"{a} {b}", f"{c} {d}", f"{d} {a}"]).values())) == 1, "two families become one"
+
+
+@given(st.lists(st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=2), min_size=8, max_size=14), st.randoms())
+def test_no_long_sentence_of_a_part_is_in_another(documents, chance):
+    pairs = [Pair(" ".join(document), str(number)) for number, document in enumerate(documents)]
+    key = families(pair.source for pair in pairs)
+    if len(set(key.values())) < 3:
+        return
+    parts = split_pairs(pairs, key=key)
+    found = [{sentence for pair in part for sentence in SENTENCES if sentence in pair.source} for part in parts]
+    assert not found[0] & found[1] and not found[0] & found[2] and not found[1] & found[2]
+    mixed = chance.sample(pairs, len(pairs))
+    again = split_pairs(mixed, key=families(pair.source for pair in mixed))
+    assert [set(part) for part in again] == [set(part) for part in parts], "the order changes nothing"
+
+
 def test_all_targets_of_a_source_are_its_references():
     assert references(PAIRS) == {"Go.": ["Geh."], "Hi!": ["Hallo!", "Gruß!"], "Go!": ["Geh!"]}
 
@@ -91,6 +137,13 @@ def test_pairs_become_examples_that_a_batch_pads_and_too_long_ones_are_left_out(
     batch = pad_collate(examples)
     np.testing.assert_array_equal(batch["attention_mask"].sum(1), [3, 5])
     np.testing.assert_array_equal(batch["labels"], [[32, 98, 99, 258], [32, 100, 258, -100]])
+
+
+def test_a_source_that_is_too_long_may_be_cut_and_still_ends_in_eos():
+    tokenizer = PairTokenizer(ByteTokenizer())
+    pairs = [Pair("abc", "d"), Pair("much too long", "x"), Pair("a", "as long")]
+    examples = encode_pairs(pairs, tokenizer, longest=5, cut_sources=True)
+    assert [e["input_ids"].tolist() for e in examples] == [[*b" abc", 258], [*b" muc", 258]]
 
 
 @pytest.mark.filterwarnings("error")

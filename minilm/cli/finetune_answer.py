@@ -1,0 +1,76 @@
+"""minilm finetune --task answer: a BERT learns to find answers in texts, from questions in the format of SQuAD.
+
+The head is one Linear layer that says of each token whether the answer begins, or ends, there. No article is on both
+sides of the split where there are enough of them, as SQuAD itself was split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minilm.cli.finetune_task import Options, Task
+from minilm.errors import CheckpointError, ConfigurationError, DataError
+from minilm.evaluation import evaluate_answers
+from minilm.generation import find_answers
+from minilm.models import BERTForQuestionAnswering
+from minilm.pretrained import from_pretrained, save_pretrained
+from minilm.random import Generator, using_generator
+from minilm.text import Question, WordPieceTokenizer, answer_examples, read_questions, split_questions, write_questions
+from minilm.text.questions import WINDOW
+
+FEW_ARTICLES = 10  # below that the split is by paragraph
+TEST = Path("data", "test.json")  # in the folder of the run: what `minilm eval` takes by itself
+
+
+def prepare(model_path: str, data: str, options: Options) -> Task:
+    """The model with its head, and the questions of the file as windows of tokens; see `Task`."""
+    with using_generator(Generator(options.seed).spawn("head")):
+        model, tokenizer = from_pretrained(model_path, kind=BERTForQuestionAnswering)
+    if not isinstance(model, BERTForQuestionAnswering) or not isinstance(tokenizer, WordPieceTokenizer):
+        raise CheckpointError(f"{model_path} is no BERT with its vocab.txt, which answering questions needs")
+    window = min(WINDOW, model.context_length) if options.max_length is None else options.max_length
+    if window > model.context_length:
+        raise ConfigurationError(f"--max-length {window}: this model reads at most {model.context_length} tokens")
+    questions = read_questions(data)[: options.limit]
+    by, (train, test) = split(questions, options.held_out, options.seed)
+    examples, held_out = (answer_examples(tokenizer, part, window) for part in (train, test))
+
+    def save(folder: Path) -> None:
+        save_pretrained(model, tokenizer, folder)
+        (folder / TEST).parent.mkdir(exist_ok=True)
+        write_questions(folder / TEST, test)
+
+    return Task(
+        model=model,
+        tokenizer=tokenizer,
+        train=examples,
+        held_out=held_out,
+        evaluate=lambda: figures(model, tokenizer, test, window),
+        save=save,
+        head=("span",),
+        headings={"exact_match": ("exact match", 1), "f1": ("F1", 1)},
+        facts=[
+            ("data", f"{len(train):,} questions for training, {len(test):,} held out (no {by} is in both)"),
+            ("windows", f"{len(examples):,} and {len(held_out):,}, of at most {window} tokens"),
+        ],
+        learning_rates={"full": 2e-4, "lora": 1e-3, "last": 5e-4, "frozen": 2e-3},
+        epochs={"full": 5, "lora": 5, "last": 5, "frozen": 5},
+        try_it='minilm answer {run} --question "..." --context "..."',
+    )
+
+
+def split(questions: list[Question], held_out: float, seed: int) -> tuple[str, tuple[list[Question], ...]]:
+    """By what the questions are split, article or paragraph, and the two parts."""
+    by = "article" if len({q.title for q in questions}) >= FEW_ARTICLES else "paragraph"
+    if len({q.context for q in questions}) < 2:
+        raise DataError("the questions are all on one paragraph, and none would be left to test on: give more of them")
+    return by, split_questions(questions, (1 - held_out, held_out), seed, by)
+
+
+def figures(model: Any, tokenizer: Any, questions: list[Question], window: int) -> Mapping[str, float]:
+    """Exact match and F1, in percent, of the answers to the questions."""
+    found = find_answers(model, tokenizer, [(q.question, q.context) for q in questions], window=window)
+    right = [[span.text for span in q.answers] for q in questions]
+    return evaluate_answers([answer.text for answer in found], right).values
