@@ -4,10 +4,9 @@
     python benchmarks/summarization.py DATA --runs FOLDER     keeps the runs in FOLDER, and does not train what is there
     python benchmarks/summarization.py DATA --steps 50        a short one, to see that it works
 
-DATA of the committed figures: 16,988 descriptions of Debian packages and their synopses (descriptions.en.jsonl.gz, from
-Debian 12's translation files; not part of this repository, as each is under its own package's licence). A tenth of the
-families of descriptions is for the test: no sentence of 40 letters or more is in two parts, so that a library's -doc
-package is not tested on what its -dev package taught. The training is that of
+DATA of the committed figures: 16,988 descriptions of Debian packages and their synopses; debian_descriptions.py makes
+such a file from Debian's own. A tenth of the families of descriptions is for the test: no sentence of 40 letters or
+more is in two parts, so that a library's -doc package is not tested on what its -dev package taught. The training is
 
     minilm train transformer --data DATA --source-column description --target-column synopsis \\
         --preset summarize --out RUN

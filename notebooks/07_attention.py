@@ -40,7 +40,7 @@ from minilm.plots.loss_curves import COLOURS, GREY, new_figure
 # *The cat sat down because it was tired.* Who was tired? A reader of "it" looks back and finds "cat".
 #
 # The LSTM of [chapter 6](06_ngram_to_lstm.ipynb) cannot look back. All that it knows of the past is a state of fixed
-# size, which every word has changed a little. "cat" must survive five changes. In a long text it must survive
+# size, which every word changes a little. "cat" must survive each word in between; in a long text these are
 # thousands.
 #
 # Attention keeps a vector for every position and looks the past up when it needs it. It works like a Python

@@ -51,9 +51,9 @@ def answer(
     (found,) = find_answers(answerer, tokenizer, [(question, text)], longest, window, stride)
     if json:
         import json as writer
-        from dataclasses import asdict
 
-        typer.echo(writer.dumps({"question": question, **asdict(found)}, ensure_ascii=False))
+        numbers = {"answer": found.text, "probability": found.probability, "begin": found.begin, "end": found.end}
+        typer.echo(writer.dumps({"question": question, **numbers}, ensure_ascii=False))
         return
     place = f"characters {found.begin:,} to {found.end:,} of {len(text):,}"
     shown = [("answer", " ".join(found.text.split())), ("probability", f"{found.probability:.3f}"), ("place", place)]

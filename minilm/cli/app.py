@@ -25,10 +25,12 @@ from minilm import __version__
 from minilm.cli.answer import answer
 from minilm.cli.bench import bench
 from minilm.cli.chat import chat
+from minilm.cli.classify import classify
 from minilm.cli.demo import demo
 from minilm.cli.doctor import doctor
 from minilm.cli.embed import embed
 from minilm.cli.evaluate import evaluate
+from minilm.cli.finetune import finetune
 from minilm.cli.gradcheck import gradcheck
 from minilm.cli.sample import sample
 from minilm.cli.summarize import summarize
@@ -44,6 +46,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sample": sample,
     "chat": chat,
     "embed": embed,
+    "finetune": finetune,
+    "classify": classify,
     "answer": answer,
     "translate": translate,
     "summarize": summarize,

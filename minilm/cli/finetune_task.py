@@ -25,7 +25,7 @@ class Options:
     method: str = "full"
     held_out: float = 0.1  # the part of the data that is evaluated on, never trained on
     max_length: int | None = None  # tokens of an example; None: as the task sees fit, at most the model's context
-    limit: int | None = None  # the first N examples only, before they are split
+    limit: int | None = None  # use so many examples only, from all over the data, before they are split
     batch_size: int = 16
     text_column: str = "text"
     label_column: str = "label"

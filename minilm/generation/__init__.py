@@ -4,6 +4,7 @@
     generate    prompt ids -> new ids, with the model's cache or state carried along
     streaming   prompt text -> new text, in pieces that are certain, up to a stop string
     prompting   examples and a question -> one prompt text, few-shot
+    replies     many prompts -> the most probable reply to each, for scoring
     beam_search source ids -> the best target ids, for models that read one text and write another
     translate   source texts -> target texts, by beam search
     answering   a question and a text -> the piece of the text that answers it
@@ -15,6 +16,7 @@ from minilm.generation.answering import FoundAnswer, best_span, find_answers
 from minilm.generation.beam_search import EncoderDecoder, Hypothesis, beam_search, length_penalty
 from minilm.generation.generate import LanguageModel, NextToken, continue_tokens, generate, generate_tokens
 from minilm.generation.prompting import FewShotPrompt, balanced_examples
+from minilm.generation.replies import greedy_replies
 from minilm.generation.sampling import (
     SamplingSettings,
     apply_repetition_penalty,
@@ -30,6 +32,6 @@ __all__ = [
     *("EncoderDecoder", "FewShotPrompt", "FoundAnswer", "Hypothesis", "LanguageModel", "NextToken"),
     *("SamplingSettings", "apply_repetition_penalty", "apply_temperature", "balanced_examples", "beam_search"),
     *("best_span", "continue_tokens", "decoded", "find_answers", "generate", "generate_text", "generate_tokens"),
-    *("hypotheses", "length_penalty", "sample", "stream_text", "top_k_filter", "top_p_filter", "translate"),
-    *("until_stop"),
+    *("greedy_replies", "hypotheses", "length_penalty", "sample", "stream_text", "top_k_filter", "top_p_filter"),
+    *("translate", "until_stop"),
 ]

@@ -75,7 +75,9 @@ def integrated_gradients(
     """(x_t - b_t) . the mean of df/dx_t between the baseline and the text, for each token of ids (T,).
 
     Args:
-        baseline: ids (T,) of a text that says nothing, such as [PAD] between the marks; embeddings of zeros if None.
+        baseline: ids (T,) of a text that says nothing, such as [PAD] between the marks; embeddings of zeros if None,
+            but not for a Llama: it takes the length out of its embeddings, so that nearly all that happens on the way
+            from zeros happens in one jump at their end, which no rule sees.
         points: of the quadrature; `gap` of the result tells whether they were enough.
         batch_size: so many points go through the model at once.
 

@@ -1,6 +1,5 @@
 """Models, one file each: ngram (counting), lstm (recurrent: LSTM, GRU, RNN), gpt, llama; bert, which reads only;
-lstm_classifier, its recurrent
-counterpart for classes; and transformer and seq2seq_lstm, which read one text and write another.
+lstm_classifier, its recurrent counterpart; and transformer and seq2seq_lstm, which read one text and write another.
 
 A language model maps ids (B, T) to logits (B, T, V), has `loss(batch)` for the trainer, and
 `decode(ids, state)` for generating token by token. MODELS maps the name in a checkpoint's config to (model class,
@@ -44,5 +43,6 @@ MODELS: dict[str, tuple[Any, Any]] = {
 __all__ = [
     *("BERT", "BERTForMaskedLM", "BERTForQuestionAnswering", "BERTForSequenceClassification"),
     *("BERTForTokenClassification", "GPT", "LSTMLM", "Llama", "MODELS", "BERTConfig", "GPTConfig", "LSTMConfig"),
-    *("LSTMClassifier", "LSTMClassifierConfig", "LlamaConfig", "NGram", "Seq2SeqLSTM", "Seq2SeqLSTMConfig", "Transformer", "TransformerConfig"),
+    *("LSTMClassifier", "LSTMClassifierConfig"),
+    *("LlamaConfig", "NGram", "Seq2SeqLSTM", "Seq2SeqLSTMConfig", "Transformer", "TransformerConfig"),
 ]

@@ -46,6 +46,10 @@ GENERATION = "generation_config.json"  # where transformers looks for the tokens
 Message = dict[str, Any]  # role, content; for what the model wrote also ids
 
 
+class NoChatTemplate(CheckpointError):
+    """The model comes without a chat template."""
+
+
 @dataclass(frozen=True)
 class ChatTemplate:
     """How a model writes conversations.
@@ -179,7 +183,8 @@ def load_chat_template(path: str | os.PathLike[str], tokenizer: Any) -> ChatTemp
     """The chat template that comes with a model: in its GGUF file, or in its folder.
 
     Raises:
-        CheckpointError: if there is none, or nothing says which token ends the model's turn.
+        NoChatTemplate: if there is none, a CheckpointError.
+        CheckpointError: if it is damaged, or nothing says which token ends the model's turn.
     """
     path = locate(path)
     if path.is_file() and map_file(path, 4, "a model")[:4].tobytes() == MAGIC:
@@ -244,7 +249,7 @@ def _of_gguf(file: GGUF, tokenizer: Any) -> ChatTemplate:
 
 def _checked(source: Any, bos: str, eos: str, stop_ids: Sequence[Any], path: Path) -> ChatTemplate:
     if not isinstance(source, str):
-        raise CheckpointError(f"{path} has no chat template: it is not a model for conversations")
+        raise NoChatTemplate(f"{path} has no chat template: it is not a model for conversations")
     stops = tuple(stop for stop in stop_ids if type(stop) is int and stop >= 0)
     if not stops:
         raise CheckpointError(f"{path} does not say which token ends the model's turn")

@@ -80,17 +80,18 @@ def noise_for_epsilon(
     def enough(noise: float) -> bool:
         return epsilon_spent(steps, sampling_rate, noise, delta, accountant) <= epsilon
 
-    high = 1.0
+    # counting takes long where there is little noise: come from above, in small steps; rdp bounds what pld finds
+    high = 1.0 if accountant == "rdp" else noise_for_epsilon(epsilon, steps, sampling_rate, delta, "rdp", 0.1)
+    low = high / 1.25
     while not enough(high):
-        high *= 2
+        low, high = high, high * 2
         if high > LARGEST_NOISE:
             raise ConfigurationError(
                 f"no noise multiplier up to {LARGEST_NOISE:,.0f} gives epsilon={epsilon} with delta={delta}: ask for "
                 "less, with a larger epsilon, fewer steps or smaller batches"
             )
-    low = high / 2
     while enough(low) and low > tolerance:
-        low, high = low / 2, low
+        low, high = low / 1.25, low
     while high - low > tolerance * high:
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)

@@ -121,10 +121,20 @@ class Trainer:
             return dataset
         if training:
             size = self.args.per_device_train_batch_size
-            if self.args.group_by_length:
+            if self._grouped(dataset):
                 return LengthGroups(dataset, size, self.args.seed, collate=self.data_collator)
             return ShuffledBatches(dataset, size, self.args.seed, drop_last=False, collate=self.data_collator)
         return OrderedBatches(dataset, self.args.per_device_eval_batch_size, self.data_collator)
+
+    def _grouped(self, dataset: Any) -> bool:
+        """Are the batches to be of examples of like lengths?"""
+        wanted = self.args.group_by_length
+        if wanted is not None or hasattr(dataset, "at_epoch"):  # which gives other examples in every epoch
+            return bool(wanted)
+        if not len(dataset) or not hasattr(dataset[0], "keys") or not np.ndim(dataset[0].get("input_ids", 0)):
+            return False
+        first = len(dataset[0]["input_ids"])
+        return any(len(dataset[i]["input_ids"]) != first for i in range(1, len(dataset)))
 
     @property
     def steps_per_epoch(self) -> int:

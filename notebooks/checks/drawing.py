@@ -140,18 +140,35 @@ def graph_figure(
     for c, keys in enumerate(columns):
         for r, key in enumerate(keys):
             at[key] = (width * (c + 0.5) / len(columns), tall * (1 - (r + 0.5) / len(keys)))
-    for start, end, *text in edges:
-        _arrow(axes, at[start], at[end], curved=_hits(at, start, end))
-        if text:
-            x, y = (0.5 * (a + b) for a, b in zip(at[start], at[end], strict=True))
-            axes.text(x, y, text[0], fontsize=fontsize - 1, color=COLOURS[1], ha="center", va="center", bbox=_PLAIN)
-    for key, text in nodes.items():
+    boxes: dict[Hashable, Any] = {}
+    for key, label in nodes.items():
         frame = dict(boxstyle="round,pad=0.35", facecolor="white", edgecolor=(colours or {}).get(key, LINE))
-        axes.text(*at[key], text, ha="center", va="center", fontsize=fontsize, bbox=frame, zorder=3)
+        boxes[key] = axes.text(*at[key], label, ha="center", va="center", fontsize=fontsize, bbox=frame, zorder=3)
+    figure.canvas.draw()  # now the frames know their sizes, and arrows can end at them
+    sizes = {key: box.get_bbox_patch().get_window_extent() for key, box in boxes.items()}
+    halves = {key: (size.width / figure.dpi / 2, size.height / figure.dpi / 2) for key, size in sizes.items()}
+    for start, end, *text in edges:
+        tail, head = _leaving(at[start], at[end], halves[start]), _leaving(at[end], at[start], halves[end])
+        _arrow(axes, tail, head, _hits(at, start, end))
+        if text:
+            _beside(axes, tail, head, text[0], fontsize - 1)
     return figure
 
 
-_PLAIN = dict(boxstyle="round,pad=0.1", facecolor="white", edgecolor="none")
+def _leaving(centre: tuple[float, float], other: tuple[float, float], half: tuple[float, float]) -> tuple[float, float]:
+    """Where the line from the centre of a box to another point leaves the box."""
+    dx, dy = other[0] - centre[0], other[1] - centre[1]
+    share = min(half[0] / max(abs(dx), 1e-9), half[1] / max(abs(dy), 1e-9))
+    return centre[0] + share * dx, centre[1] + share * dy
+
+
+def _beside(axes: Any, tail: tuple[float, float], head: tuple[float, float], text: str, fontsize: float) -> None:
+    """A label above the middle of an arrow, to the left of one that rises."""
+    x, y = (tail[0] + head[0]) / 2, (tail[1] + head[1]) / 2
+    slope = (head[1] - tail[1]) / max(head[0] - tail[0], 1e-9)
+    side = "center" if abs(slope) < 0.15 else "right" if slope > 0 else "left"
+    shift = {"center": 0.0, "right": -0.04, "left": 0.04}[side]
+    axes.text(x + shift, y + 0.03, text, fontsize=fontsize, color=COLOURS[1], ha=side, va="bottom")
 
 
 def _hits(at: Mapping[Hashable, tuple[float, float]], start: Hashable, end: Hashable) -> bool:
@@ -169,7 +186,7 @@ def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], curv
 
     bend = "arc3,rad=-0.35" if curved else "arc3"
     style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 10, "color": LINE, "connectionstyle": bend}
-    axes.add_patch(FancyArrowPatch(start, end, shrinkA=22, shrinkB=24, zorder=1, **style))
+    axes.add_patch(FancyArrowPatch(start, end, shrinkA=0, shrinkB=1, zorder=1, **style))
 
 
 # ----- boxes in a row

@@ -127,7 +127,7 @@ def test_without_noise_and_bound_it_is_plain_sgd(tmp_path):
 
 
 def test_the_noise_is_normal_with_deviation_sigma_c_over_l():
-    """4 standard errors each way: an honest generator fails one of the four in some 10,000 seeds; this seed is fixed."""
+    """4 standard errors each way: an honest generator fails with one seed in some thousands; this one is fixed."""
     n, sigma, bound, expected = 40_000, 1.7, 0.3, 16
     weights = [nn.Parameter(np.zeros((100, 300), dtype=np.float32)), nn.Parameter(np.zeros(10_000, dtype=np.float32))]
     ClippedSum(weights, bound).release(sigma, expected, Generator(1))
