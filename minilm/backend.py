@@ -160,6 +160,7 @@ THREADED_KERNELS: dict[str, str] = {
     "log_softmax": "minilm.kernels.softmax.threaded:log_softmax",
     "swiglu": "minilm.kernels.swiglu.threaded:swiglu",
     "cross_entropy": "minilm.kernels.cross_entropy.threaded:cross_entropy",
+    "keep_mask": "minilm.kernels.dropout.threaded:keep_mask",  # what dropout leaves, of minilm.random
     "adamw": "minilm.kernels.adamw.threaded:adamw",  # the optimizer's step, all parameters at once
     "squared_norm": "minilm.kernels.gradient_norm.threaded:squared_norm",  # of all gradients together
     "scale": "minilm.kernels.gradient_norm.threaded:scale",

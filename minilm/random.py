@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.backend import Array, current_backend, xp
+from minilm.backend import Array, current_backend, kernel_for, xp
 
 _U32 = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -135,6 +135,9 @@ class Generator:
         n = int(np.prod(shape, dtype=np.int64))
         seed, offset = self.reserve(n)
         home = current_backend().array_module() if like is None else xp(like)
+        kernel = kernel_for("keep_mask", like)
+        if kernel is not None:
+            return kernel(seed, offset, n, p).reshape(shape)
         return counter_uniform(seed, offset, n, home).reshape(shape) >= np.float32(p)
 
     # state
