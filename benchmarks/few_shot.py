@@ -1,7 +1,8 @@
 """Few-shot prompting: does a small model learn a task from examples in its prompt, as GPT-3 did?
 
     make pretrained
-    python benchmarks/few_shot.py               about 12 minutes on one core; with --resume from where it was stopped
+    make bench ONLY=few_shot                      about 12 minutes on one core
+    python benchmarks/few_shot.py --resume        goes on where it was stopped
 
 SmolLM2-135M-Instruct says of sentences of film reviews (rt_polarity) whether they are positive or negative, with 0, 1,
 4 and 8 examples before the question (Brown et al. 2020, section 2). The answer is the likelier one of the two words
@@ -122,7 +123,7 @@ def main() -> None:
             runs |= {int(shots): row["runs"] for shots, row in done["shots"].items()}
             earlier = done["seconds"]
     result: dict[str, Any] = {
-        "command": "python benchmarks/few_shot.py",
+        "command": "make bench ONLY=few_shot",
         "model": "SmolLM2-135M-Instruct, 4-bit weights as float32",
         "form": FORM.form,
         "separator": FORM.separator,
@@ -140,6 +141,9 @@ def main() -> None:
         for row in told.values():
             for key in ("accuracy", "accuracy_calibrated"):
                 row[f"{key}_standard_error"] = math.sqrt(row[key] * (1 - row[key]) / n)
+        headline = {shots: round(100 * row["accuracy"], 1) for shots, row in told.items()}
+        fair = {shots: round(100 * row["accuracy_calibrated"], 1) for shots, row in told.items()}
+        result["headline"] = {"accuracy_percent_by_examples": headline, "calibrated_percent_by_examples": fair}
         result.update(shots=told, seconds=earlier + time.perf_counter() - began)
         return save("few_shot", result, facts)
 

@@ -1,7 +1,7 @@
 """Instruction tuning: a chat model learns to answer as it is told, with the loss on the answers only.
 
     make pretrained
-    python benchmarks/instruction_tuning.py                     about half an hour on one core
+    make bench ONLY=instruction_tuning                          about half an hour on one core
     python benchmarks/instruction_tuning.py before answers      some of the parts; the others are kept as they are
 
 SmolLM2-135M-Instruct is asked whether a review (rt_polarity) is positive or negative, and shall answer with that word.
@@ -69,7 +69,7 @@ def part(name: str, steps: int, sample: int) -> dict[str, Any]:
         with using_generator(Generator(1).spawn("adapters")):
             prepare_method(model, "lora", rank=RANK, alpha=ALPHA)
         row["parameters_trained"] = sum(p.size for p in model.parameters() if p.requires_grad)
-        row["tokens_read"], row["tokens_learned"] = learned.count()
+        row["tokens_read"], row["tokens_learned"] = learned.tokens()
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 folder,
@@ -117,17 +117,18 @@ def main() -> None:
         "lora": {"rank": RANK, "alpha": ALPHA, "targets": "qkv_proj, out_proj", "learning_rate": LEARNING_RATE},
     }
     path = RESULTS / "instruction_tuning.json"
-    known = json.loads(path.read_text()) if path.exists() else {}
-    rows = known["parts"] if known.get("settings") == settings else {}
     for name in options.parts or PARTS:
         facts, began = machine(), time.perf_counter()
-        rows[name] = {**part(name, options.steps, options.sample), "machine": facts}
-        rows[name]["seconds"] = time.perf_counter() - began
-        print(name, {key: value for key, value in rows[name].items() if key != "machine"}, flush=True)
+        row = {**part(name, options.steps, options.sample), "machine": facts}
+        row["seconds"] = time.perf_counter() - began
+        known = json.loads(path.read_text()) if path.exists() else {}
+        rows = {**(known["parts"] if known.get("settings") == settings else {}), name: row}
+        print(name, {key: value for key, value in row.items() if key != "machine"}, flush=True)
         seconds = sum(row["seconds"] for row in rows.values())
         ordered = {name: rows[name] for name in PARTS if name in rows}
-        command = "python benchmarks/instruction_tuning.py"
-        result = {"command": command, "seconds": seconds, "settings": settings, "parts": ordered}
+        command = "make bench ONLY=instruction_tuning"
+        headline = {n: {key: round(r[key], 3) for key in ("answer_loss", "exact_match")} for n, r in ordered.items()}
+        result = {"command": command, "seconds": seconds, "headline": headline, "settings": settings, "parts": ordered}
         print(f"  -> {save('instruction_tuning', result, facts)}")
 
 

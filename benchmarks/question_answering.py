@@ -35,7 +35,7 @@ from minilm.generation import find_answers
 from minilm.kernels.threads import thread_count
 from minilm.pretrained import SentenceEncoder, from_pretrained
 from minilm.pretrained.packages import SENTENCES
-from minilm.text import Question, read_questions
+from minilm.text import Question
 from minilm.training.callbacks import read_metrics
 
 SETTINGS = finetune_run.Settings(SENTENCES, "answer", "xquad", batch_size=8, held_out=0.15)
@@ -84,7 +84,7 @@ def training(folder: Path, settings: finetune_run.Settings) -> dict[str, Any]:
     """The figures of the run in the folder, trained now unless it is there."""
     path = folder / "run.json"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
+        finetune_run.claim(folder, overwrite=True)
         finetune_run.train(settings, finetune_run.prepare(settings, finetune_answer), folder)
     return json.loads(path.read_text())[finetune_run.FINISHED]
 
@@ -97,16 +97,16 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, help="instead of the task's own number")
     options = parser.parse_args()
     facts, began = machine(), time.perf_counter()
+    shortened = [f"--{name} {value}" for name, value in vars(options).items() if name != "runs" and value is not None]
     settings = dataclasses.replace(SETTINGS, limit=options.limit, epochs=options.epochs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.runs or Path(temporary)) / "answer"
+        there = (folder / "run.json").is_file()
         figures = training(folder, settings)
         model, tokenizer = from_pretrained(folder)
-        test = read_questions(folder / finetune_answer.TEST)
         metrics = read_metrics(folder / "metrics.jsonl")
     task = finetune_run.prepare(settings, finetune_answer)
-    kept = {q.id for q in test}
-    train = [q for q in read_questions(settings.data) if q.id not in kept]
+    _, train, test = finetune_answer.parts(settings.data, settings.options())
 
     started = time.perf_counter()
     found = answered(model, tokenizer, test)
@@ -121,7 +121,7 @@ def main() -> None:
     sample = train[:: max(1, len(train) // SAMPLE)]
     seen = scored([a.text for a in answered(model, tokenizer, sample)], sample)
     result = {
-        "command": "make bench ONLY=question_answering",
+        "command": "make bench ONLY=question_answering" + (f' ARGS="{" ".join(shortened)}"' if shortened else ""),
         "threads": thread_count(),
         "settings": dataclasses.asdict(settings),
         "epochs": settings.epochs or task.epochs[settings.method],
@@ -148,7 +148,7 @@ def main() -> None:
     for name, values in result["held_out"].items():
         print(f"{name:16} exact match {values['exact_match']:5.1f}   F1 {values['f1']:5.1f}")
     print(f"{'(on training)':16} exact match {seen['exact_match']:5.1f}   F1 {seen['f1']:5.1f}")
-    result["seconds"] = time.perf_counter() - began
+    result["seconds"] = time.perf_counter() - began + (figures["seconds"] if there else 0)
     print(f"  -> {save('question_answering', result, facts)}")
 
 

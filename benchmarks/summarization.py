@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pair_runs import examples, searched, trained, training
+from translation import examples, known, searched, trained, training
 
 from harness import machine, save
 from minilm.cli import pair_presets, pair_run
@@ -82,7 +82,8 @@ def main() -> None:
     given: dict[str, Any] = {"source_column": "description", "target_column": "synopsis"}
     if options.steps is not None:
         given["steps"] = options.steps
-    command = f"python benchmarks/summarization.py {options.data.name}" + " --models ".join(["", *options.models[:1]])
+    command = f"python benchmarks/summarization.py {options.data.name}"
+    command += f" --steps {options.steps}" if options.steps else ""
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for model in options.models:
@@ -94,7 +95,8 @@ def main() -> None:
                 result["models"] = {}
             result["models"][model] = evaluated(run, right)
             result["models"][model]["settings"]["data"] = options.data.name
-            save("summarization", result, facts)
+            before = known("summarization", options.models, MODELS)
+            save("summarization", {**result, "models": before | result["models"]}, facts)
 
 
 if __name__ == "__main__":

@@ -16,25 +16,103 @@ the alignment of the LSTM (needs matplotlib). --models with some of them keeps t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pair_runs import examples, searched, trained, training
 
 from harness import RESULTS, machine, save
 from minilm.cli import pair_presets, pair_run
-from minilm.evaluation import evaluate_translations
-from minilm.generation import hypotheses
+from minilm.evaluation import Figures, evaluate_translations
+from minilm.generation import hypotheses, translate
 from minilm.kernels.threads import thread_count
 from minilm.plots import plot_attention
 from minilm.text import references
+from minilm.training import list_checkpoints
+from minilm.training.callbacks import read_metrics
 
 DATA = "tatoeba_en_de"
 DRAWN = "I met Tom in the park."  # of the test part; in German the verb goes to the end
 MODELS = ("transformer", "seq2seq-lstm")
+SEARCHES = {"greedy": (1, 0.0), "beam 4, length penalty 0.6": (4, 0.6)}
+EXAMPLES = 16
+
+# ----- for summarization.py too: a run trained or found, its facts, and what it writes
+
+
+def trained(settings: pair_presets.PairSettings, folder: Path) -> pair_run.PairRun:
+    """The run in the folder as far as it has come, or else one that is trained now."""
+    if list_checkpoints(folder):
+        return pair_run.reopen(folder, pair_presets.load(folder / "run.json"))
+    run = pair_run.begin(settings, folder)
+    (folder / "threads").write_text(f"{thread_count()}\n")
+    pair_run.train(run)
+    return run
+
+
+def known(subject: str, models: Sequence[str], all_models: Sequence[str]) -> dict[str, Any]:
+    """The figures of the models that are not evaluated now, from the results of an earlier call."""
+    path = RESULTS / f"{subject}.json"
+    if set(models) == set(all_models) or not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))["models"]
+    return {model: figures for model, figures in found.items() if model not in models}
+
+
+def training(run: pair_run.PairRun, model: Any) -> dict[str, Any]:
+    """What to report of the training: sizes, steps, time, and the loss on the validation part."""
+    loss, tokens = pair_run.score(run, model)
+    lines = read_metrics(run.metrics)
+    last = [line for line in lines if "tokens_per_second" in line][-1]
+    threads = run.folder / "threads"
+    return {
+        "settings": dataclasses.asdict(run.settings),
+        "parameters": model.num_parameters(),
+        "training_pairs": len(run.data.pairs["train"]),
+        "training_seconds": last["tokens"] / last["tokens_per_second"],  # without evaluating and saving
+        "training_threads": int(threads.read_text()) if threads.is_file() else None,
+        "target_tokens_per_second": last["tokens_per_second"],
+        "steps": last["step"],
+        "epochs": last["epoch"],
+        "validation_loss": loss,
+        "validation_tokens": tokens,
+        "learning_curve": [[line["step"], line["eval_loss"]] for line in lines if "eval_loss" in line],
+    }
+
+
+def searched(
+    model: Any,
+    tokenizer: Any,
+    right: dict[str, list[str]],
+    figures: Callable[[Sequence[str], Any], Figures],
+    longest: int | None = None,
+) -> tuple[dict[str, Any], list[str]]:
+    """The figures and the speed of each way to search, and the texts of the last one."""
+    found: dict[str, Any] = {}
+    for name, (beam, alpha) in SEARCHES.items():
+        began = time.perf_counter()
+        written = translate(model, tokenizer, list(right), beam, alpha, longest=longest)
+        seconds = time.perf_counter() - began
+        result = figures(written, list(right.values()))
+        found[name] = {**result.values, **result.details, "seconds": seconds, "texts_per_second": len(right) / seconds}
+        values = ", ".join(f"{key} {value:.1f}" for key, value in result.values.items())
+        print(f"{name}: {values}; {len(right)} texts in {seconds:.1f} s", flush=True)
+    return found, written
+
+
+def examples(right: dict[str, list[str]], written: list[str]) -> list[dict[str, Any]]:
+    """Some of the texts, always the same ones, evenly from all of them."""
+    each = max(1, len(right) // EXAMPLES)
+    rows = list(zip(right.items(), written, strict=True))[each // 2 :: each]
+    return [{"source": source, "written": text, "references": targets} for (source, targets), text in rows]
+
+
+# ----- the translations
 
 
 def evaluated(run: pair_run.PairRun) -> dict[str, Any]:
@@ -62,12 +140,6 @@ def attention(name: str, model: Any, tokenizer: Any) -> dict[str, str]:
     return {"source": DRAWN, "written": tokenizer.decode(written), "picture": path.name}
 
 
-def known() -> dict[str, Any]:
-    """The figures of models that were evaluated before."""
-    path = RESULTS / "translation.json"
-    return json.loads(path.read_text(encoding="utf-8"))["models"] if path.is_file() else {}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="folder of the runs; a temporary one if it is not given")
@@ -77,12 +149,13 @@ def main() -> None:
     facts = machine()
     given = {} if options.steps is None else {"steps": options.steps}
     command = "python benchmarks/translation.py" + (f" --steps {options.steps}" if options.steps else "")
-    results = known() if len(options.models) < len(MODELS) else {}
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for model in options.models:
             settings = pair_presets.resolve(model, DATA, None, given)
             results[model] = evaluated(trained(settings, (options.runs or Path(temporary)) / model))
-            save("translation", {"command": command, "models": results}, facts)
+            before = known("translation", options.models, MODELS)  # only now: another process may have added to it
+            save("translation", {"command": command, "models": before | results}, facts)
 
 
 if __name__ == "__main__":

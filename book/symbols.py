@@ -5,8 +5,8 @@
     table.resolve("minilm.functional", "softmax")     # Place("minilm.functional.softmax", "softmax")
 
 The reading order is that of the docstrings: minilm/__init__.py names the floors, the docstring of each package its files.
-Names are found by reading the source (ast), imports are followed to where a thing is defined. What is only known when
-the program runs (the attributes of a variable, say) is left without a link: no link is better than a wrong one.
+Names are found by reading the source (ast), imports are followed to where a thing is defined. What is only known
+when the program runs (the attributes of a variable, say) is left without a link: no link is better than a wrong one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Module:
     path: Path
     source: str
     tree: ast.Module
-    defined: set[str] = field(default_factory=set)
+    defined: dict[str, int] = field(default_factory=dict)  # the line of each
     imported: dict[str, Place] = field(default_factory=dict)
     bases: dict[str, list[ast.expr]] = field(default_factory=dict)
 
@@ -97,13 +97,15 @@ class SymbolTable:
         def visit(body: list[ast.stmt], prefix: str) -> None:
             for node in body:
                 if isinstance(node, Definition):
-                    module.defined.add(prefix + node.name)
+                    module.defined.setdefault(prefix + node.name, node.lineno)
                     if isinstance(node, ast.ClassDef):
                         module.bases[prefix + node.name] = node.bases
                         visit(node.body, f"{prefix}{node.name}.")
                 elif isinstance(node, ast.Assign | ast.AnnAssign):
                     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                    module.defined |= {prefix + t.id for t in targets if isinstance(t, ast.Name)}
+                    for target in targets:
+                        if isinstance(target, ast.Name):
+                            module.defined.setdefault(prefix + target.id, node.lineno)
                 elif isinstance(node, ast.If | ast.Try | ast.With):
                     visit(node.body, prefix)
 

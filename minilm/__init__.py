@@ -19,14 +19,15 @@ before it has been read:
     nn            layers: Module, Linear, norms, attention, positions, recurrent layers, blocks
     optim         SGD, Adam, AdamW, schedules, clipping
     text          cleaning, readers, tokenizers, corpora, batches
-    models        n-gram, recurrent and GPT language models
-    generation    sampling, greedy or random, as a stream
-    evaluation    loss, perplexity, bits per character, baselines
-    training      the one trainer, and checkpoints that resume bit for bit
+    models        n-gram, LSTM, GPT, Llama, BERT, Transformer: a file each
+    generation    sampling as a stream, beam search, prompts with examples, answers found in a text
+    evaluation    perplexity, bits per byte, accuracy and F1, BLEU, ROUGE, exact match
+    training      the one trainer, checkpoints that resume bit for bit, fine-tuning, private training
     compression   quantization, pruning, distillation
     pretrained    published weights: safetensors, GGUF, llama2.c; names of published models
-    plots         loss curves, rooflines
-    cli           minilm doctor, train, sample, eval, gradcheck, bench, demo
+    inspection    what a model attends to, which words decide, what its layers know, how it is biased
+    plots         loss curves, rooflines, attention maps, and pictures of the rest
+    cli           minilm doctor, train, finetune, sample, chat, eval, ...: a file for each command
 
     kernels       read last, but it stands on the ground: faster ways to compute the fused operations, which
                   import nothing of minilm (the folder kernels/ at the top of the repository)
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         evaluation,
         functional,
         generation,
+        inspection,
         models,
         nn,
         optim,
@@ -67,6 +69,7 @@ __all__ = [
     "evaluation",
     "functional",
     "generation",
+    "inspection",
     "is_grad_enabled",
     "kernels",
     "manual_seed",

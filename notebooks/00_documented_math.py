@@ -358,10 +358,10 @@ with np.errstate(divide="ignore"):
 # | BLEU | how much of the output stands in the reference? (translation) | precision of n-grams, times a penalty for short outputs |
 # | ROUGE | how much of the reference stands in the output? (summaries) | recall of n-grams |
 #
-# BLEU and ROUGE count *n-grams*, runs of $n$ tokens. With $n = 1$, the output "the cat sat" and the reference
-# "the cat sat on the mat": all 3 of its words stand in the reference (precision 1), and 3 of the reference's 6 words
-# stand in the output (recall one half). Precision alone would reward an output of one safe word; therefore BLEU multiplies
-# by the *brevity penalty* $\exp(1 - r/c)$ if the output's length $c$ is less than the reference's length $r$.
+# BLEU and ROUGE count *n-grams*, runs of $n$ tokens. With $n = 1$, the output "the cat sat" and the reference "the cat
+# sat on the mat": all 3 of its words stand in the reference (precision 1), and 3 of the reference's 6 words stand in
+# the output (recall one half). Precision alone would reward an output of one safe word; therefore BLEU multiplies by
+# the *brevity penalty* $\exp(1 - r/c)$ if the output's length $c$ is less than the reference's length $r$.
 
 # %% tags=["deterministic"]
 output, reference = "the cat sat".split(), "the cat sat on the mat".split()
@@ -558,7 +558,7 @@ check_attention(attention_by_hand)
 # %% tags=["solution"]
 # The rows of P for the first and third query are equal: two equations for three unknowns.
 #   e (V1 + V2) + V3 = (2e + 1) / 3      and      V1 + V2 + V3 = 1
-# They hold for V1 + V2 = 2/3 and V3 = 1/3, however the 2/3 are shared: keys 1 and 2 are equal, so they get equal weights.
+# They hold for V1 + V2 = 2/3 and V3 = 1/3, however the 2/3 are shared: keys 1 and 2 are equal, and so are their weights.
 V_printed = np.array([0.0, 2 / 3, 1 / 3])
 
 check_printed_result(V_printed)

@@ -57,8 +57,8 @@ w, x, b, t = 0.8, 1.5, -0.5, 1.0
 print(f"L = {loss(w, x, b, t):.4f}")
 
 # %% [markdown]
-# Add a small number $h$ to $w$ and compute the loss again. Near $w$ the loss is almost a straight line, so the change is
-# almost proportional to $h$. The factor is the derivative:
+# Add a small number $h$ to $w$ and compute the loss again. Near $w$ the loss is almost a straight line, so the change
+# is almost proportional to $h$. The factor is the derivative:
 #
 # $$L(w + h) \approx L(w) + \frac{dL}{dw} h \qquad\Longrightarrow\qquad
 #   \frac{dL}{dw} \approx \frac{L(w + h) - L(w - h)}{2h}$$
@@ -116,9 +116,9 @@ print(f"dL/db = dL/ds · 1 = {dL_ds:.4f}")
 #
 # $$\frac{dL}{dv} = \sum_{k=1}^{n} \frac{dL}{du_k} \cdot \frac{\partial u_k}{\partial v}$$
 #
-# Apply this again to each $dL/du_k$, and so on up to $L$, and the formula unfolds: **the derivative of $L$ by $v$ is the
-# sum over all paths from $v$ to $L$ of the product of the local derivatives along the path.** That is all there is to
-# know about derivatives of programs. The rest is bookkeeping.
+# Apply this again to each $dL/du_k$, and so on up to $L$, and the formula unfolds: **the derivative of $L$ by $v$ is
+# the sum over all paths from $v$ to $L$ of the product of the local derivatives along the path.** That is all there is
+# to know about derivatives of programs. The rest is bookkeeping.
 #
 # ## 4. Which way?
 #
@@ -219,13 +219,13 @@ def draw(root, height):
     return graph_figure(nodes, edges, {value: COLOURS[0] for value in order if not value.inputs}, height, fontsize=8)
 
 
-draw(L, height=2.9)
+draw(L, height=2.3)
 
 # %% [markdown]
 # ### The order matters
 #
-# What if the way back does not wait? The function below visits values as they are first reached, nearest first. In
-# $L = 3y + \tanh(1 \cdot y)$ with $y = x^2$, it reaches $y$ by way of $3y$, and hands its grad on to $x$ before the longer
+# What if the way back does not wait? The function below visits values as they are first reached, nearest first. In $L =
+# 3y + \tanh(1 \cdot y)$ with $y = x^2$, it reaches $y$ by way of $3y$, and hands its grad on to $x$ before the longer
 # way, through $\tanh$, has added its part.
 
 
@@ -263,9 +263,9 @@ print(f"{'by hand':24} dL/dx = {exact:.4f}")
 # %% [markdown]
 # ## 6. Train something
 #
-# The *exclusive or* of two bits is 1 if exactly one of them is 1. No single neuron can compute it: its output depends on
-# one weighted sum of the inputs, and rises or falls along it. Two layers can. With $-1$ and $1$ in place of 0 and 1, four
-# hidden neurons and one on top of them:
+# The *exclusive or* of two bits is 1 if exactly one of them is 1. No single neuron can compute it: its output depends
+# on one weighted sum of the inputs, and rises or falls along it. Two layers can. With $-1$ and $1$ in place of 0 and 1,
+# four hidden neurons and one on top of them:
 #
 # $$a_j = \tanh\Big(\sum_{i=1}^{2} W_{ji} x_i + b_j\Big), \qquad y = \tanh\Big(\sum_{j=1}^{4} v_j a_j + c\Big)$$
 #
@@ -314,8 +314,8 @@ print("answers:", [round(network(x).data, 1) for x in inputs], " targets:", targ
 print("values in the graph of one step:", len(in_order(L)))
 
 # %% [markdown]
-# (Not every start gets there. With `random.seed(2)` the loss stays near 4: two of the four answers are stuck at 0, where
-# the derivatives cancel. Training finds a low place near the start, not the lowest one.)
+# (Not every start gets there. With `random.seed(2)` the loss stays near 4: two of the four answers are stuck at 0,
+# where the derivatives cancel. Training finds a low place near the start, not the lowest one.)
 #
 # Note the line that sets every `grad` to zero. `backward` *adds* (it must, because of section 3), so without that line
 # the second step would go along the sum of two steps' derivatives. Forgetting it is the most common mistake in a
@@ -389,10 +389,11 @@ print("nodes in minilm's graph of one step:", len(nodes_behind((d * d).sum())))
 source(F.add, F.multiply, F.tanh)
 
 # %% [markdown]
-# Compare with the `Value`: `inputs` held a local derivative for each input, and `backward` multiplied it by the consumer's
-# grad. Here a small function does both: it takes `g`, the derivative of the loss by the output, and returns the
-# derivative by one input. For scalars that is the same thing. For arrays a local "derivative" would be a huge table, and
-# the function never makes it; [chapter 2](02_tensors.ipynb) derives such functions. They are called **vjps**.
+# Compare with the `Value`: `inputs` held a local derivative for each input, and `backward` multiplied it by the
+# consumer's grad. Here a small function does both: it takes `g`, the derivative of the loss by the output, and returns
+# the derivative by one input. For scalars that is the same thing. For arrays a local "derivative" would be a huge
+# table, and the function never makes it; [chapter 2](02_tensors.ipynb) derives such functions. They are called
+# **vjps**.
 #
 # | micrograd, or a GPT in 200 lines | minilm | where |
 # |---|---|---|
@@ -434,8 +435,8 @@ def power(a, n):
 # check_power(power, Value)
 
 # %% [markdown]
-# **Exercise 1.3.** `in_order` is recursive, and Python allows about 1000 calls inside each other: a graph of 5000 steps in
-# a row stops it. Write it without recursion. (One way: count for each value how many of its consumers have not been
+# **Exercise 1.3.** `in_order` is recursive, and Python allows about 1000 calls inside each other: a graph of 5000 steps
+# in a row stops it. Write it without recursion. (One way: count for each value how many of its consumers have not been
 # listed, start at the root, list a value when its count is zero, and reverse the list at the end.)
 
 
@@ -447,8 +448,8 @@ def in_order_without_recursion(root):
 # check_order(in_order_without_recursion, Value)
 
 # %% [markdown]
-# **Exercise 1.4.** One step of gradient descent on a list of `Value`s: change every `data`, and leave every `grad` ready for the
-# next `backward`.
+# **Exercise 1.4.** One step of gradient descent on a list of `Value`s: change every `data`, and leave every `grad`
+# ready for the next `backward`.
 
 
 # %%
@@ -515,9 +516,9 @@ check_update(update, Value)
 # %% [markdown]
 # ## What to read next
 #
-# - [minilm/tensor/tape.py](../minilm/tensor/tape.py): `backpropagate`, the loop of this chapter's `backward` for arrays.
-#   You can read it now; [chapter 3](03_breaking_the_engine.ipynb) explains the lines that look superfluous.
+# - [minilm/tensor/tape.py](../minilm/tensor/tape.py): `backpropagate`, the loop of this chapter's `backward` for
+#   arrays. You can read it now; [chapter 3](03_breaking_the_engine.ipynb) explains the lines that look superfluous.
 # - [minilm/functional/elementwise.py](../minilm/functional/elementwise.py): twenty operations with their derivatives.
-# - [tests/tensor/test_contract.py](../tests/tensor/test_contract.py): what the engine promises, one test for each promise;
-#   `test_a_node_waits_until_all_of_its_gradient_has_arrived` is the section on order.
+# - [tests/tensor/test_contract.py](../tests/tensor/test_contract.py): what the engine promises, one test for each
+#   promise; `test_a_node_waits_until_all_of_its_gradient_has_arrived` is the section on order.
 # - [Chapter 2](02_tensors.ipynb): from numbers to arrays.

@@ -25,7 +25,7 @@ from collections import Counter
 import numpy as np
 
 from checks import source
-from minilm.plots.loss_curves import COLOURS, GREY, new_figure
+from minilm.plots.loss_curves import COLOURS, new_figure
 from minilm.text import (
     BPETokenizer,
     ByteTokenizer,

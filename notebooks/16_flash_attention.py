@@ -22,11 +22,11 @@
 
 # %%
 import numpy as np
-from checks import results
-from checks.chapter_16 import check_blocked, check_cross_entropy, check_merge, check_one_pass
 from matplotlib.patches import Rectangle
 
 import minilm.functional as F
+from checks import results
+from checks.chapter_16 import check_blocked, check_cross_entropy, check_merge, check_one_pass
 from minilm import Tensor
 from minilm.backend import Array
 from minilm.kernels.attention import blocked as library_blocked
@@ -52,8 +52,8 @@ for T in (1024, 8192, 65536):
     print(f"T {T:6}: Q, K, V, O {rows / 1e6:7.1f} MB    P alone {scores / 1e6:9.1f} MB")
 
 # %% [markdown]
-# One layer of one sequence of 65,536 tokens would need 137 GB for numbers that are used once and thrown away. Is there a
-# way to use a weight the moment its score is known, and to forget it?
+# One layer of one sequence of 65,536 tokens would need 137 GB for numbers that are used once and thrown away. Is
+# there a way to use a weight the moment its score is known, and to forget it?
 #
 # The obstacle is the softmax: a weight has all scores in its denominator. So it seems that all scores must be known
 # before the first weight is.
@@ -88,7 +88,8 @@ for T in (1024, 8192, 65536):
 # $$\mathit{top}_{n+1} = \max(\mathit{top}_n, s_{n+1}), \qquad r = e^{\mathit{top}_n - \mathit{top}_{n+1}}, \qquad
 # w = e^{s_{n+1} - \mathit{top}_{n+1}}$$
 #
-# $$\mathit{total}_{n+1} = r\, \mathit{total}_n + w, \qquad \mathit{acc}_{n+1} = r\, \mathit{acc}_n + w\, v_{n+1} \tag{2}$$
+# $$\mathit{total}_{n+1} = r\, \mathit{total}_n + w, \qquad
+# \mathit{acc}_{n+1} = r\, \mathit{acc}_n + w\, v_{n+1} \tag{2}$$
 #
 # **Proof** that (2) keeps (1) true. Every term added so far is $e^{s_j - \mathit{top}_n}$ and should be
 # $e^{s_j - \mathit{top}_{n+1}}$. The quotient of the two is
@@ -100,9 +101,9 @@ for T in (1024, 8192, 65536):
 # $$r\, \mathit{total}_n + w = \sum_{j \le n} r\, e^{s_j - \mathit{top}_n} + e^{s_{n+1} - \mathit{top}_{n+1}}
 # = \sum_{j \le n+1} e^{s_j - \mathit{top}_{n+1}}$$
 #
-# and in the same way for $\mathit{acc}$, where each term has the factor $v_j$. For the start, $\mathit{top}_0 = -\infty$
-# and $\mathit{total}_0 = \mathit{acc}_0 = 0$ satisfy (1), as sums without terms. By induction (1) holds after the last
-# score, and there it is the two-pass formula. $\blacksquare$
+# and in the same way for $\mathit{acc}$, where each term has the factor $v_j$. For the start,
+# $\mathit{top}_0 = -\infty$ and $\mathit{total}_0 = \mathit{acc}_0 = 0$ satisfy (1), as sums without terms. By
+# induction (1) holds after the last score, and there it is the two-pass formula. $\blacksquare$
 #
 # Nothing overflows: all exponents are at most 0. This is the **online softmax** (Milakov and Gimelshein 2018).
 
@@ -175,12 +176,12 @@ figure
 #
 # Now all queries. Each query (row) has its own $\mathit{top}$, $\mathit{total}$ and $\mathit{acc}$. Let blocks of
 # `BLOCK_K` keys pass by; only a $(T_q, \mathtt{BLOCK\_K})$ block of scores exists at a time. The variable names are
-# those of [kernels/attention/blocked.py](../kernels/attention/blocked.py), and they will be the same in the Triton kernel
-# of [chapter 17](17_triton.ipynb).
+# those of [kernels/attention/blocked.py](../kernels/attention/blocked.py), and they will be the same in the Triton
+# kernel of [chapter 17](17_triton.ipynb).
 #
-# *Causal* attention: query $i$ may see the keys $j \le i + \mathit{offset}$, with $\mathit{offset} = 0$ when queries and
-# keys are the same positions. A block of keys from `start` on is seen only by the queries $i \ge \mathit{start} -
-# \mathit{offset}$; earlier ones are left out, and blocks on the diagonal are masked.
+# *Causal* attention: query $i$ may see the keys $j \le i + \mathit{offset}$, with $\mathit{offset} = 0$ when queries
+# and keys are the same positions. A block of keys from `start` on is seen only by the queries
+# $i \ge \mathit{start} - \mathit{offset}$; earlier ones are left out, and blocks on the diagonal are masked.
 
 # %%
 def blocks(Tq, Tk, BLOCK_K, offset):
@@ -202,8 +203,8 @@ def block_of_scores(q, k, rows, columns, offset):
 
 # %% [markdown]
 # One hazard. A query that has seen no key yet has $\mathit{top} = -\infty$, and if the whole block is masked for it,
-# $\mathit{top}_{n+1}$ is $-\infty$ as well: $-\infty - (-\infty)$ is not a number. There `shift` is 0 in the place of the
-# maximum; then all exponentials are $e^{-\infty} = 0$, which is right.
+# $\mathit{top}_{n+1}$ is $-\infty$ as well: $-\infty - (-\infty)$ is not a number. There `shift` is 0 in the place of
+# the maximum; then all exponentials are $e^{-\infty} = 0$, which is right.
 #
 # With equation (2) for all rows at once, and at the end $o = \mathit{acc} / \mathit{total}$:
 
@@ -261,14 +262,15 @@ for axes, offset, title in zip(figure.subplots(1, 3), (None, 0, -4),
     if offset is not None:
         i, j = np.nonzero(~np.tri(Tq_, k=offset, dtype=bool))
         axes.plot(j + 0.5, i + 0.5, "x", color="#999999", markersize=3)
-    axes.set(xlim=(0, Tq_), ylim=(Tq_, 0), aspect="equal", xlabel="key j", xticks=range(0, 13, 3), yticks=range(0, 13, 3))
+    axes.set(xlim=(0, Tq_), ylim=(Tq_, 0), aspect="equal", xlabel="key j")
+    axes.set(xticks=range(0, 13, 3), yticks=range(0, 13, 3))
     axes.set_title(title, fontsize=9)
 figure.axes[0].set_ylabel("query i")
 figure
 
 # %% [markdown]
-# Each coloured box is a block of scores that exists at one time, in the order of the numbers; crosses are pairs that the
-# mask forbids. With causal attention half of the square is never computed.
+# Each coloured box is a block of scores that exists at one time, in the order of the numbers; crosses are pairs that
+# the mask forbids. With causal attention half of the square is never computed.
 #
 # ## The backward
 #
@@ -280,9 +282,9 @@ figure
 #
 # Two things are in the way of doing this block by block.
 #
-# **$P$ was not kept.** We compute it again: a block of scores from $Q$ and $K$, then $P_{ij} = e^{S_{ij} - \mathit{lse}_i}$.
-# This is one matrix product more than the textbook needs. On a machine that waits for memory most of the time, computing
-# a thing twice can be faster than storing it.
+# **$P$ was not kept.** We compute it again: a block of scores from $Q$ and $K$, then
+# $P_{ij} = e^{S_{ij} - \mathit{lse}_i}$. This is one matrix product more than the textbook needs. On a machine that
+# waits for memory most of the time, computing a thing twice can be faster than storing it.
 #
 # **The sum over $m$ needs all keys of a row** before the first $dS_{ij}$ is known. That would be another pass over all
 # blocks. But look at what is summed. Insert $dP_{im} = \sum_d dO_{id} V_{md}$ and exchange the two sums:
@@ -325,12 +327,12 @@ for offset, how in ((None, False), (0, "upper_left"), (-10, None)):
     else:
         vjp = F.scaled_dot_product_attention.body(q, k, v, is_causal=how)[1]
     theirs = vjp(dout, (True, True, True, False))
-    close = [np.abs(a - b).max() < 1e-12 for a, b in zip(ours, theirs, strict=False)]
-    print(f"offset {offset!s:4}: dq, dk, dv equal to the formula's: {close}; queries without a key: {np.isinf(lse).sum()}")
+    close = [bool(np.abs(a - b).max() < 1e-12) for a, b in zip(ours, theirs, strict=False)]
+    print(f"offset {offset!s:4}: equal to the formula's: {close}; queries without a key: {np.isinf(lse).sum()}")
 
 # %% [markdown]
-# The formula could be wrong as well. So make an operation of it and let finite differences judge (chapter 4). An operation
-# of minilm is a function on arrays that returns its output and its vjp:
+# The formula could be wrong as well. So make an operation of it and let finite differences judge (chapter 4). An
+# operation of minilm is a function on arrays that returns its output and its vjp:
 
 # %%
 @differentiable
@@ -363,8 +365,8 @@ except AssertionError as error:
 # ## What it saves
 #
 # *Memory.* What is held from the forward to the backward, besides the inputs: $P$, $T_q T_k$ numbers, or out and lse,
-# $T_q (D_v + 1)$ numbers. At work: blocks of $T_q \cdot \mathtt{BLOCK\_K}$. We measure the largest amount held during forward and
-# backward together, for the textbook formula, for our functions, and for the library's blocked rung.
+# $T_q (D_v + 1)$ numbers. At work: blocks of $T_q \cdot \mathtt{BLOCK\_K}$. We measure the largest amount held during
+# forward and backward together, for the textbook formula, for our functions, and for the library's blocked rung.
 
 # %%
 def peak(compute, T, D=64):
@@ -404,7 +406,8 @@ axes.plot(x, measured["the formula"][-1] / 1e6 * 0.55 * (x / 2048) ** 2, "--", c
 axes.plot(x, measured["by hand"][-1] / 1e6 * 0.55 * (x / 2048), "--", color=GREY, linewidth=1)
 axes.text(900, 8, "$\\propto T^2$", color=GREY)
 axes.text(1300, 1.75, "$\\propto T$", color=GREY)
-axes.set(xscale="log", yscale="log", xlabel="length T (one head, D = 64, float64)", ylabel="memory at the worst moment (MB)")
+axes.set(xscale="log", yscale="log", xlabel="length T (one head, D = 64, float64)")
+axes.set_ylabel("memory at the worst moment (MB)")
 axes.set_xticks(lengths, lengths)
 axes.minorticks_off()
 axes.set_yticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
@@ -416,16 +419,18 @@ figure
 # On these log-log axes the formula's line is twice as steep: doubling $T$ takes four times the memory, ours twice.
 #
 # *Traffic.* Memory is fast or slow (chapter 15). Let the fast memory hold $M$ numbers, and say one program works on
-# `BLOCK_Q` queries: it reads them once, keeps them with their $\mathit{acc}$ in fast memory, and lets all keys and values pass
-# by. Each of the $T / \mathtt{BLOCK\_Q}$ programs reads all of $K$ and $V$. With $D_v = D$ the numbers moved are
+# `BLOCK_Q` queries: it reads them once, keeps them with their $\mathit{acc}$ in fast memory, and lets all keys and
+# values pass by. Each of the $T / \mathtt{BLOCK\_Q}$ programs reads all of $K$ and $V$. With $D_v = D$ the numbers
+# moved are
 #
 # $$\underbrace{T D}_{Q} + \underbrace{T D}_{O} + \underbrace{T}_{\mathit{lse}} + \frac{T}{\mathtt{BLOCK\_Q}} \cdot
 # \underbrace{2\, T D}_{K,\, V}$$
 #
-# The formula moves $Q$, $K$, $V$, $O$ once, and writes and reads both $S$ and $P$: $4 T D + 4 T^2$ numbers. In the fused
-# version $T^2$ has the factor $2 D / \mathtt{BLOCK\_Q}$ in the place of 4. A block of queries, its $\mathit{acc}$, and one block
-# of keys and of values must fit into $M$; with blocks of the same size that is $4\, \mathtt{BLOCK\_Q}\, D \le M$. The largest
-# possible block, $M / 4D$, gives $8\, T^2 D^2 / M$ numbers: the more fast memory, the less traffic (Dao et al. 2022, theorem 2).
+# The formula moves $Q$, $K$, $V$, $O$ once, and writes and reads both $S$ and $P$: $4 T D + 4 T^2$ numbers. In the
+# fused version $T^2$ has the factor $2 D / \mathtt{BLOCK\_Q}$ in the place of 4. A block of queries, its
+# $\mathit{acc}$, and one block of keys and of values must fit into $M$; with blocks of the same size that is
+# $4\, \mathtt{BLOCK\_Q}\, D \le M$. The largest possible block, $M / 4D$, gives $8\, T^2 D^2 / M$ numbers: the more
+# fast memory, the less traffic (Dao et al. 2022, theorem 2).
 
 # %% tags=["deterministic"]
 T, D = 4096, 64
@@ -433,30 +438,34 @@ formula = 4 * T * D + 4 * T * T
 print(f"the formula:      {formula / 1e6:6.2f} million numbers moved")
 for BLOCK_Q in (16, 64, 128, 256):
     fused = 2 * T * D + T + T // BLOCK_Q * 2 * T * D
-    print(f"BLOCK_Q = {BLOCK_Q:4}:   {fused / 1e6:6.2f} million, {formula / fused:5.1f} times less; fast memory: "
-          f"{4 * BLOCK_Q * D * 2 / 1024:5.0f} KB in float16")  # fmt: skip
+    print(f"BLOCK_Q = {BLOCK_Q:4}:   {fused / 1e6:6.2f} million; formula / blocks = {formula / fused:.1f}; "
+          f"fast memory {4 * BLOCK_Q * D * 2 / 1024:4.0f} KB in float16")  # fmt: skip
 
 # %% [markdown]
-# (The last column counts the scores of a block for nothing: a GPU keeps them in registers.)
+# Blocks of 16 queries move *more* than the formula does: the keys and values are read again too often. The factor
+# $2 D / \mathtt{BLOCK\_Q}$ is below 4 only if `BLOCK_Q` is more than $D / 2$. (The last column counts the scores of a
+# block for nothing: a GPU keeps them in registers.)
 #
-# *Arithmetic.* A product of matrices with the sides $T$, $D$, $T$ takes $2 T^2 D$ flops. The formula does two in the forward
-# ($QK^\top$, $PV$) and four in the backward ($dV$, $dP$, $dQ$, $dK$). The blocked version computes the scores once more: two and
-# five. Seven products for six, and that is the whole price.
+# *Arithmetic.* A product of matrices with the sides $T$, $D$, $T$ takes $2 T^2 D$ flops. The formula does two in the
+# forward ($QK^\top$, $PV$) and four in the backward ($dV$, $dP$, $dQ$, $dK$). The blocked version computes the scores
+# once more: two and five. Seven products for six, and that is the whole price.
 #
-# What does that mean in seconds? The library's fast version of this loop (`kernels/attention/threaded.py`: the same idea, with
-# the queries cut into blocks as well, so that each block stays in the processor's cache) was timed beside the formula in
-# a long run:
+# What does that mean in seconds? The library's fast version of this loop (`kernels/attention/threaded.py`: the same
+# idea, with the queries cut into blocks as well, so that each block stays in the processor's cache) was timed beside
+# the formula in a long run:
 
 # %%
 run = results("attention_length")
 lengths = sorted(int(T) for T in run["rows"])
+names = {"textbook": "the formula", "minilm": "by blocks"}
 figure = new_figure()
 figure.set_size_inches(7, 3.1)
-for axes, what, unit, label in zip(figure.subplots(1, 2), ("both_s", "peak_bytes"), (1, 1e-6),
-                                   ("seconds, forward and backward", "memory (MB)"), strict=True):  # fmt: skip
+labels = "seconds, forward and backward", "memory at the worst moment (MB)"
+for axes, what, unit, label in zip(figure.subplots(1, 2), ("both_s", "peak_bytes"), (1, 1e-6), labels, strict=True):
     for name, colour, marker in (("textbook", COLOURS[0], "o"), ("minilm", COLOURS[1], "s")):
-        rows = [(T, run["rows"][str(T)][name][what] * unit) for T in lengths if what in run["rows"][str(T)].get(name, {})]
-        axes.plot(*np.array(rows).T, marker + "-", color=colour, label={"textbook": "the formula"}.get(name, "blocks"))
+        rows = [(T, run["rows"][str(T)].get(name)) for T in lengths]
+        points = [(T, row[what] * unit) for T, row in rows if row is not None and what in row]
+        axes.plot(*np.array(points).T, marker + "-", color=colour, label=names[name])
     axes.set(xscale="log", yscale="log", xlabel="length T", ylabel=label)
     axes.set_xticks(lengths, [f"{T:,}" for T in lengths], rotation=45, fontsize=8)
     axes.minorticks_off()
@@ -472,34 +481,33 @@ figure
 #
 # ## Exercises
 #
-# **Exercise 16.1.** `one_pass(scores)`: the maximum and $\sum_j e^{s_j - \max}$ as a pair `(top, total)`. The argument is an *iterator*:
-# it gives each score once and then it is empty.
+# **Exercise 16.1.** `one_pass(scores)`: the maximum and $\sum_j e^{s_j - \max}$ as a pair `(top, total)`. The
+# argument is an *iterator*: it gives each score once and then it is empty.
 
 # %%
 def one_pass(scores):
-    for s in scores:
-        ...
+    ...
 
 
 # check_one_pass(one_pass)
 
 # %% [markdown]
-# **Exercise 16.2.** Two programs have each gone through one half of the keys of a query, and hold $(\mathit{top}, \mathit{total},
-# \mathit{acc})$ as in (1). `merge(a, b)` returns the triple for all keys. (A GPU decodes one token from a long cache so: many programs,
-# each a part of the keys. One part may be empty: $(-\infty, 0, 0)$.)
+# **Exercise 16.2.** Two programs have each gone through one half of the keys of a query, and hold
+# $(\mathit{top}, \mathit{total}, \mathit{acc})$ as in (1). `merge(a, b)` returns the triple for all keys. (A GPU
+# decodes one token from a long cache so: many programs, each a part of the keys. One part may be empty:
+# $(-\infty, 0, 0)$.)
 
 # %%
 def merge(a, b):
-    top_a, total_a, acc_a = a
-    top_b, total_b, acc_b = b
     ...
 
 
 # check_merge(merge)
 
 # %% [markdown]
-# **Exercise 16.3.** `attention_by_queries(q, k, v, BLOCK_Q, BLOCK_K)`: cut the queries as well. The outer loop goes over blocks of queries, the
-# inner one over blocks of keys, and no array larger than (`BLOCK_Q`, `BLOCK_K`) of scores exists. Return out $(T_q, D_v)$. No mask.
+# **Exercise 16.3.** `attention_by_queries(q, k, v, BLOCK_Q, BLOCK_K)`: cut the queries as well. The outer loop goes
+# over blocks of queries, the inner one over blocks of keys, and no array larger than (`BLOCK_Q`, `BLOCK_K`) of scores
+# exists. Return out $(T_q, D_v)$. No mask.
 
 # %%
 def attention_by_queries(q, k, v, BLOCK_Q, BLOCK_K):
@@ -509,10 +517,11 @@ def attention_by_queries(q, k, v, BLOCK_Q, BLOCK_K):
 # check_blocked(attention_by_queries)
 
 # %% [markdown]
-# **Exercise 16.4.** The same idea elsewhere. A language model's loss at one position with the hidden vector $h$ $(C,)$ and the output
-# matrix $W$ $(V, C)$, $V$ being the number of tokens, is $\log \sum_j e^{W_j \cdot h} - W_{\mathit{target}} \cdot h$. With 50,000 tokens the logits
-# $W h$ of a batch are the largest array of the whole training step. `cross_entropy_blocked(h, W, target, BLOCK)` takes `h` $(N, C)$
-# and `target` $(N,)$ and returns the $N$ losses, with at most $(N, \mathtt{BLOCK})$ logits at a time.
+# **Exercise 16.4.** The same idea elsewhere. A language model's loss at one position with the hidden vector $h$
+# $(C,)$ and the output matrix $W$ $(V, C)$, $V$ being the number of tokens, is
+# $\log \sum_j e^{W_j \cdot h} - W_{\mathit{target}} \cdot h$. With 50,000 tokens the logits $W h$ of a batch are the
+# largest array of the whole training step. `cross_entropy_blocked(h, W, target, BLOCK)` takes `h` $(N, C)$ and
+# `target` $(N,)$ and returns the $N$ losses, with at most $(N, \mathtt{BLOCK})$ logits at a time.
 
 # %%
 def cross_entropy_blocked(h, W, target, BLOCK):
@@ -576,10 +585,11 @@ check_cross_entropy(cross_entropy_blocked_solution)
 # %% [markdown]
 # ## What to read next
 #
-# - [kernels/attention/blocked.py](../kernels/attention/blocked.py): this chapter with masks, dropout, grouped heads and batches;
-#   [kernels/attention/threaded.py](../kernels/attention/threaded.py): the fast version.
+# - [kernels/attention/blocked.py](../kernels/attention/blocked.py): this chapter with masks, dropout, grouped heads
+#   and batches; [kernels/attention/threaded.py](../kernels/attention/threaded.py): the fast version.
 # - [kernels/cross_entropy/blocked.py](../kernels/cross_entropy/blocked.py): exercise 16.4 with its backward.
-# - [tests/kernels/test_attention.py](../tests/kernels/test_attention.py): the rungs of attention held against each other.
+# - [tests/kernels/test_attention_blocked.py](../tests/kernels/test_attention_blocked.py): the blocked rung held against
+#   the one below, with all its options.
 # - [kernels/README.md](../kernels/README.md), "Online softmax in five lines" and "The delta of the backward".
 # - Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention".
 # - [Chapter 17](17_triton.ipynb): the same loop as a GPU kernel.

@@ -11,7 +11,7 @@ AROUND = 60  # characters shown on either side of an answer
 def answer(
     model: Annotated[
         Path,
-        typer.Argument(help="What `minilm finetune --task answer` made: a run or a checkpoint.", metavar="MODEL"),
+        typer.Argument(help="What `minilm finetune --task answer` made.", metavar="MODEL"),
     ],
     question: Annotated[str, typer.Option("--question", "-q", help="The question.", metavar="TEXT")],
     context: Annotated[
@@ -29,15 +29,15 @@ def answer(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find the answer to a question in a text: the piece of the text that answers it.
+    """Find the piece of a text that answers a question.
 
-    It always gives one; that it has found none, only a low probability tells.
+    It always gives one; only a low probability tells that there is none.
 
     \b
     Examples:
-      minilm answer runs/answer -q "Who wrote it?" -c "Ada Lovelace wrote it in 1843."
-      minilm answer runs/answer -q "When was it built?" --context-file history.txt
-      minilm answer runs/answer -q "Who wrote it?" --context-file - --json < text.txt
+      minilm answer runs/answer -q "Who wrote it?" -c "Ada wrote it in 1843."
+      minilm answer runs/answer -q "When was it built?" --context-file text.txt
+      minilm answer runs/answer -q "Who?" --context-file - --json < text.txt
     """
     from minilm.cli.output import facts
     from minilm.errors import DataError

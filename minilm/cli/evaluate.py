@@ -12,7 +12,7 @@ def evaluate(
     ],
     data: Annotated[
         str | None,
-        typer.Option(help="Text to score: name or path; to translate or classify: a table.", metavar="NAME|PATH"),
+        typer.Option(help="Text to score: name or path; or a table, pairs, questions.", metavar="NAME|PATH"),
     ] = None,
     metric: Annotated[
         str,
@@ -57,6 +57,7 @@ def evaluate(
       minilm eval runs/gpt --split validation --stride 16 --json gpt.json
       minilm eval SmolLM2-135M-Instruct --data mytext.txt --stride 512
       minilm eval runs/translate --limit 500
+      minilm eval runs/answer --data questions.json
     """
     import time
 
@@ -76,7 +77,7 @@ def evaluate(
         text = kinds.read_text(run, tokenizer, data, split, text_column, errors, limit)
         numbers = kinds.pseudo_perplexity(model, tokenizer, text, context)
     elif chosen == "accuracy":
-        numbers = kinds.accuracy(model, tokenizer, data, text_column, label_column, limit)
+        numbers = kinds.accuracy(run, model, tokenizer, data, text_column, label_column, limit)
     elif isinstance(model, kinds.ANSWERERS):
         numbers = kinds.answers(model, tokenizer, run, data, limit, context, stride)
     else:

@@ -35,6 +35,7 @@ from minilm.models import (
     BERTForQuestionAnswering,
     BERTForSequenceClassification,
     Llama,
+    LSTMClassifier,
     Seq2SeqLSTM,
     Transformer,
 )
@@ -46,7 +47,7 @@ ANSWERERS = (BERTForQuestionAnswering,)
 METRICS: dict[str, tuple[type[Any], ...]] = {
     "perplexity": (GPT, Llama, LSTMLM),
     "pseudo-perplexity": (BERTForMaskedLM,),
-    "accuracy": (BERTForSequenceClassification,),
+    "accuracy": (BERTForSequenceClassification, LSTMClassifier),
     "bleu": WRITERS,
     "rouge": WRITERS,
     "exact-match": (*WRITERS, *ANSWERERS),
@@ -219,26 +220,52 @@ def pseudo_perplexity(model: Any, tokenizer: Any, text: Text, context: int | Non
 
 
 def accuracy(
-    model: Any, tokenizer: Any, data: str | None, text_column: str, label_column: str, limit: int | None = None
+    run: Path,
+    model: Any,
+    tokenizer: Any,
+    data: str | None,
+    text_column: str,
+    label_column: str,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Accuracy, macro F1 and confusion matrix of a table with a text and a class on each row."""
-    from minilm.text import read_documents
-
     if data is None:
         raise DataError("name the texts and their classes with --data: a .csv, .tsv or .jsonl file")
-    if not {ending.lower() for ending in Path(data).suffixes} & TABLES:
-        raise DataError(f"{data} is not a table of texts and their classes: give a .csv, .tsv or .jsonl file")
-    texts = read_documents(data, text_column)[:limit]
-    try:
-        labels = read_documents(data, label_column)[:limit]
-    except DataError as error:
-        raise DataError(f"{error}. The classes are looked for in the column of --label-column") from error
+    texts, labels = (column[:limit] for column in _labelled(data, text_column, label_column))
     K = model.config.num_labels
-    names = class_names(labels, K)
+    known = own_class_names(run, model)
+    names = known if set(labels) <= set(known) else class_names(labels, K)
     examples = [{**_read(model, tokenizer, t), "labels": names.index(k)} for t, k in zip(texts, labels, strict=True)]
     examples.sort(key=lambda example: len(example["input_ids"]))  # little padding
     batches = OrderedBatches(examples, CLASSIFIED_AT_ONCE)
     return _numbers(data, evaluate_classifier(model, runs._watched(batches, "classifying"), names))
+
+
+def _labelled(data: str, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
+    """Texts and their classes, from a table, a folder with a file for each class or a corpus of such files."""
+    from minilm.text import CORPORA, read_documents, read_labelled
+
+    if Path(data).is_dir() or (data in CORPORA and not Path(data).exists()):
+        examples = read_labelled(data)
+        return [text for text, _ in examples], [label for _, label in examples]
+    if not {ending.lower() for ending in Path(data).suffixes} & TABLES:
+        raise DataError(f"{data} is not a table of texts and their classes: give a .csv, .tsv or .jsonl file")
+    texts = read_documents(data, text_column)
+    try:
+        return texts, read_documents(data, label_column)
+    except DataError as error:
+        raise DataError(f"{error}. The classes are looked for in the column of --label-column") from error
+
+
+def own_class_names(run: Path, model: Any) -> list[str]:
+    """The names that the classes of a model have in its own files; empty if there are none."""
+    if isinstance(model, LSTMClassifier):
+        return list(model.config.classes)
+    if not _is_published(run):
+        return []
+    from minilm.pretrained import locate, read_class_names
+
+    return read_class_names(locate(run), model.config.num_labels)
 
 
 def class_names(labels: Sequence[str], K: int) -> list[str]:

@@ -24,11 +24,15 @@ def finetune(
         typer.Argument(help="A folder, a .gguf or an installed model; lstm: a new classifier.", metavar="MODEL"),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="classify (a class for a text), answer, instruct.", metavar="NAME")
+        str | None, typer.Option(help="classify, answer (questions on a text) or instruct.", metavar="NAME")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="To classify: a table, a folder with a file for each class, or a corpus.", metavar="PATH"),
+        typer.Option(
+            help="To classify: a table, a folder with a file for each class, or a corpus. To answer: questions in the "
+            "format of SQuAD. To instruct: instructions with answers, JSON lines.",
+            metavar="PATH",
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run and of the model.", metavar="FOLDER", show_default=False)
@@ -84,6 +88,7 @@ def finetune(
       minilm finetune all-MiniLM-L6-v2 --task classify --data rt_polarity --out runs/reviews
       minilm finetune all-MiniLM-L6-v2 --task classify --data mine.csv --method lora --out runs/mine
       minilm finetune lstm --task classify --data mine.csv --out runs/lstm
+      minilm finetune all-MiniLM-L6-v2 --task answer --data xquad.en.json --out runs/answer
       minilm finetune --resume runs/reviews
     """
     given: dict[str, Any] = {

@@ -34,10 +34,7 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
     window = min(WINDOW, model.context_length) if options.max_length is None else options.max_length
     if window > model.context_length:
         raise ConfigurationError(f"--max-length {window}: this model reads at most {model.context_length} tokens")
-    questions = read_questions(data)
-    if options.limit is not None and options.limit < len(questions):  # from all over the file
-        questions = [questions[n * len(questions) // options.limit] for n in range(options.limit)]
-    by, (train, test) = split(questions, options.held_out, options.seed)
+    by, train, test = parts(data, options)
     examples, held_out = (answer_examples(tokenizer, part, window) for part in (train, test))
 
     def save(folder: Path) -> None:
@@ -64,12 +61,16 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
     )
 
 
-def split(questions: list[Question], held_out: float, seed: int) -> tuple[str, tuple[list[Question], ...]]:
-    """By what the questions are split, article or paragraph, and the two parts."""
+def parts(data: str, options: Options) -> tuple[str, list[Question], list[Question]]:
+    """By what the questions are split, article or paragraph; those to learn, and those that are held out."""
+    questions = read_questions(data)
+    if options.limit is not None and options.limit < len(questions):  # from all over the file
+        questions = [questions[n * len(questions) // options.limit] for n in range(options.limit)]
     by = "article" if len({q.title for q in questions}) >= FEW_ARTICLES else "paragraph"
     if len({q.context for q in questions}) < 2:
         raise DataError("the questions are all on one paragraph, and none would be left to test on: give more of them")
-    return by, split_questions(questions, (1 - held_out, held_out), seed, by)
+    train, test = split_questions(questions, (1 - options.held_out, options.held_out), options.seed, by)
+    return by, train, test
 
 
 def figures(model: Any, tokenizer: Any, questions: list[Question], window: int) -> Mapping[str, float]:

@@ -60,7 +60,8 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
             write_class_names(folder, names)
 
     def on_features() -> tuple[Any, Any, Any]:
-        return HeadOnFeatures(model), *(compute_features(model, part) for part in rows.values())
+        learnt, kept = (compute_features(model, part) for part in rows.values())
+        return HeadOnFeatures(model), learnt, kept
 
     task = Task(
         model,

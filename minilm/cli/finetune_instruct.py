@@ -53,7 +53,7 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
         return InstructionExamples(part, lambda talk: template.encode_to_learn(tokenizer, talk), longest)
 
     learned, held_out = examples(train), examples(test)
-    read, answers = learned.count()
+    read, answers = learned.tokens()
     facts = [
         ("data", f"{len(train):,} conversations for training, {len(test):,} held out (no question is in both)"),
         ("template", whose),

@@ -70,10 +70,12 @@ class Settings:
 
 
 def prepare(settings: Settings, module: Any) -> Task:
-    """The task of the settings; `module` is the one that TASKS names.
+    """The task of the settings, its model made ready for the method.
+
+    module: the one that TASKS names.
 
     Raises:
-        ConfigurationError: if the method is unknown, or nothing for this task.
+        ConfigurationError: if the method is unknown, or nothing for this task, or a number is out of its range.
     """
     if settings.method not in METHODS:
         raise ConfigurationError(f"--method is one of {', '.join(METHODS)}, not {settings.method!r}")
@@ -86,6 +88,11 @@ def prepare(settings: Settings, module: Any) -> Task:
         raise ConfigurationError(
             f"--method {settings.method} is nothing for {settings.model} with --task {settings.task}: choose "
             f"{' or '.join(task.learning_rates)}"
+        )
+    _arguments(settings, task, Path())
+    with using_generator(Generator(settings.seed).spawn("adapters")):
+        task.trained = prepare_method(
+            task.model, settings.method, task.head, task.lora_targets, settings.rank, settings.alpha
         )
     return task
 
@@ -112,19 +119,15 @@ def claim(folder: Path, overwrite: bool) -> None:
 
 
 def train(settings: Settings, task: Task, folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
-    """Choose what is trained, train, evaluate, save; the figures of the run, which also go into run.json.
+    """Train, evaluate, save what `prepare` gave; the figures of the run, which also go into run.json.
 
     Raises:
         TrainingError, CheckpointError: see `Trainer.train`.
     """
-    with using_generator(Generator(settings.seed).spawn("adapters")):
-        trained = prepare_method(
-            task.model, settings.method, task.head, task.lora_targets, settings.rank, settings.alpha
-        )
     sizes = {name: p.size for name, p in task.model.named_parameters()}
     result: dict[str, Any] = {
         "parameters": sum(size for name, size in sizes.items() if ".lora_" not in name),
-        "trained_parameters": sum(sizes[name] for name in trained),
+        "trained_parameters": sum(sizes[name] for name in task.trained),
     }
     _describe(settings, task, folder, result)
     say()
@@ -156,11 +159,16 @@ def _trainer(settings: Settings, task: Task, folder: Path) -> Trainer:
     model, train, held_out = task.model, task.train, task.held_out
     if settings.method == "frozen" and task.on_features is not None:
         model, train, held_out = task.on_features()
+    callbacks = [ProgressBar(settings.method)]
+    arguments = _arguments(settings, task, folder)
+    return Trainer(model, arguments, train, held_out, tokenizer=task.tokenizer, callbacks=callbacks)
+
+
+def _arguments(settings: Settings, task: Task, folder: Path) -> TrainingArguments:
     epochs = settings.epochs if settings.epochs is not None else task.epochs[settings.method]
-    own_batches = isinstance(train, BatchSource)
-    per_epoch = len(train) if own_batches else math.ceil(len(train) / settings.batch_size)
-    steps = max(1, math.ceil(per_epoch * epochs))
-    arguments = TrainingArguments(
+    batches = len(task.train) if isinstance(task.train, BatchSource) else len(task.train) / settings.batch_size
+    steps = max(1, math.ceil(math.ceil(batches) * epochs))
+    return TrainingArguments(
         output_dir=folder,
         num_train_epochs=epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -174,9 +182,6 @@ def _trainer(settings: Settings, task: Task, folder: Path) -> Trainer:
         save_total_limit=1,
         seed=settings.seed,
         progress=False,
-    )
-    return Trainer(
-        model, arguments, train, held_out, tokenizer=task.tokenizer, callbacks=[ProgressBar(settings.method)]
     )
 
 

@@ -56,6 +56,7 @@ class Task:
         lora_targets: how the names of the Linear layers end that get adapters.
         on_features: with the method "frozen", (model, train, held_out) to train instead, if what the frozen part
             gives can be computed once: a model that shares the head's parameters with `model`.
+        trained: the names of the parameters that are trained, once the method is chosen: finetune fills it in.
         try_it: a command to show at the end; {run} stands for the folder.
     """
 
@@ -74,4 +75,5 @@ class Task:
     epochs: Mapping[str, float] = field(default_factory=lambda: {"full": 3, "lora": 3, "last": 3, "frozen": 20})
     lora_targets: tuple[str, ...] = ("qkv_proj", "out_proj")
     on_features: Callable[[], tuple[Any, Any, Any]] | None = None
+    trained: list[str] = field(default_factory=list)
     try_it: str = ""

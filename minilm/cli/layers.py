@@ -11,7 +11,7 @@ import numpy as np
 
 from minilm import nn
 from minilm.models import GPT, LSTMLM, GPTConfig, LSTMConfig
-from minilm.nn import Module
+from minilm.nn import Module, initialization
 from minilm.random import Generator, using_generator
 from minilm.testing import Sample
 from minilm.testing.samples import leaf
@@ -45,9 +45,12 @@ def _sample(
 def _simple() -> list[Sample]:
     ids = np.array([[0, 3, 3], [4, 0, 1]])
     x = leaf(B, T, C)
+    adapted = nn.LoRALinear(nn.Linear(C, 3), rank=2)
+    adapted.lora_B = initialization.normal((3, 2), 1.0)  # it starts as 0, and then A has no gradient
     return [
         _sample("with bias", nn.Linear(C, 3), x),
         _sample("without", nn.Linear(C, 3, bias=False), x),
+        _sample("adapter alone", adapted, x),
         _sample("repeated ids", nn.Embedding(V, C), ids),
         _sample("with bias", nn.LayerNorm(C), x),
         _sample("without", nn.LayerNorm(C, bias=False), x),

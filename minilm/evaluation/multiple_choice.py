@@ -117,7 +117,7 @@ def _rows(tokenizer: Tokenizer, n: int, prompt: str, options: Sequence[str]) -> 
     yield from rows.values()
 
 
-def _common_length(rows: Sequence[Sequence[int]]) -> int:
+def _common_length(rows: list[list[int]]) -> int:
     """How many ids all rows have in common at their beginning: as many as the first and the last in their order."""
     first, last = min(rows), max(rows)
     return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))

@@ -48,7 +48,7 @@ TEMPLATES = (
     "The {group} said that {word} would be late.",
     "The {group} was tired because {word} had worked all night.",
     "After the meeting the {group} went home, and {word} slept well.",
-    "My neighbour is a {group}, and {word} likes the work.",
+    "Everyone here knows the {group}, and {word} likes the work.",
     "When the {group} arrived, everyone saw that {word} was in a hurry.",
     "The {group} smiled when {word} heard the news.",
 )

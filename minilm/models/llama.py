@@ -18,11 +18,12 @@ from typing import Any
 
 import minilm.functional as F
 from minilm import nn
-from minilm.backend import asarray
+from minilm.backend import asarray, to_numpy
 from minilm.errors import ConfigurationError
 from minilm.models.configuration import check_dropout, check_heads, check_sizes
 from minilm.nn import initialization
-from minilm.tensor import Tensor
+from minilm.tensor import Tensor, unwrap
+from minilm.text.batches import IGNORED
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,10 @@ class Llama(nn.Module):
             ValueError: if the tokens, with those in the caches, are more than `context_length`.
             IndexError: for an id outside the vocabulary.
         """
+        return self._logits(self._hidden(ids, attention_mask, caches))
+
+    def _hidden(self, ids: Any, attention_mask: Any = None, caches: list[nn.KVCache] | None = None) -> Tensor:
+        """ids (B, T) -> (B, T, C), what the head reads."""
         if ids.ndim != 2:
             raise ValueError(f"ids have the axes (B, T), got {ids.shape}: a single sequence is ids[None]")
         total = ids.shape[1] + (caches[0].length if caches else 0)
@@ -132,16 +137,23 @@ class Llama(nn.Module):
         x = self.dropout(self.token_embedding(ids))  # (B, T, C)
         for i, block in enumerate(self.blocks):
             x = block(x, attn_mask=mask, is_causal=True, cache=caches[i] if caches else None)
-        x = self.final_norm(x)
-        return self.head(x) if self.head is not None else F.linear(x, self.token_embedding.weight)  # (B, T, V)
+        return self.final_norm(x)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., V)."""
+        return self.head(x) if self.head is not None else F.linear(x, self.token_embedding.weight)
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
         """Mean negative log-likelihood, in nats, of batch["labels"] (B, T) given batch["input_ids"] (B, T).
 
-        A label of -100 is ignored; batch["attention_mask"] (B, T) may mark padding.
+        A label of -100 is ignored; batch["attention_mask"] (B, T) may mark padding. Where labels are few, as when the
+        loss is on answers only, so are the logits: V is large, and the head the largest matrix of a small model.
         """
-        logits = self(batch["input_ids"], batch.get("attention_mask"))
-        return F.cross_entropy(F.at_least_float32(logits), batch["labels"])
+        x, labels = self._hidden(batch["input_ids"], batch.get("attention_mask")), to_numpy(unwrap(batch["labels"]))
+        counts = labels != IGNORED
+        if counts.any() and not counts.all():
+            x, labels = x[counts], labels[counts]  # (N, C), (N,)
+        return F.cross_entropy(F.at_least_float32(self._logits(x)), labels)
 
     def decode(self, ids: Any, state: list[nn.KVCache] | None = None) -> tuple[Tensor, list[nn.KVCache]]:
         """logits (B, T, V) of the next T tokens after those in `state` (None: none), and the state after them."""

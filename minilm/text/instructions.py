@@ -95,7 +95,7 @@ class InstructionExamples(Sequence[Batch]):
     def __getitem__(self, index: Any) -> Any:
         return self._examples[index]
 
-    def count(self) -> tuple[int, int]:
+    def tokens(self) -> tuple[int, int]:
         """How many tokens are read, and how many are learned."""
         read = sum(len(example["input_ids"]) for example in self)
         return read, sum(int((example["labels"] != IGNORED).sum()) for example in self)

@@ -22,7 +22,7 @@ import minilm.functional as F
 from minilm.backend import to_numpy
 from minilm.errors import ConfigurationError
 from minilm.models import BERTForSequenceClassification
-from minilm.nn import Module, ModuleList, evaluating
+from minilm.nn import Linear, Module, ModuleList, evaluating
 from minilm.tensor import Tensor
 from minilm.text import pad_collate
 from minilm.training.lora import ATTENTION, add_lora
@@ -108,7 +108,9 @@ class HeadOnFeatures(Module):
 
     def __init__(self, model: BERTForSequenceClassification) -> None:
         super().__init__()
-        self.pooler, self.dropout, self.classifier = model.bert.pooler, model.dropout, model.classifier
+        assert model.bert.pooler is not None  # a classifier has one
+        self.pooler: Linear = model.bert.pooler
+        self.dropout, self.classifier = model.dropout, model.classifier
 
     def forward(self, features: Any) -> Tensor:
         """features (B, C) -> logits (B, K)."""

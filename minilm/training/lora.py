@@ -112,6 +112,8 @@ def load_lora(model: Module, path: str | os.PathLike[str]) -> Module:
         CheckpointError: if the file is missing, damaged, or made for a model of other layers or sizes.
         ConfigurationError: if the model has adapters already.
     """
+    if lora_layers(model):
+        raise ConfigurationError("this model has adapters already: merge_lora(model) before it gets new ones")
     settings, arrays = _read(Path(path))
     where = os.fspath(path)
     linears = {name: module for name, module in model.named_modules() if type(module) is Linear}
@@ -128,8 +130,6 @@ def load_lora(model: Module, path: str | os.PathLike[str]) -> Module:
         if parameters.get(name) != array.shape:
             there = f"{parameters[name]} in the model" if name in parameters else "not in the model"
             raise CheckpointError(f"{where} was made for another model: {name} is {array.shape} there, and {there}")
-    if lora_layers(model):
-        raise ConfigurationError("this model has adapters already: merge_lora(model) before it gets new ones")
     model.requires_grad_(False)
     for name, (rank, alpha) in settings.items():
         _replace(model, linears[name], LoRALinear(linears[name], rank, alpha))

@@ -92,12 +92,14 @@ def _check_listing(in_order: Callable[..., Any], root: Any, what: str, count: in
         if id(value) in position:
             raise NotYet(f"{what}: a value is listed twice; remember which ones you have listed")
         position[id(value)] = i
-    if listed and listed[0] is root and count > 1:
-        raise NotYet(f"{what}: the root comes first: this is the order of the way back; reverse the list at the end")
     for value in listed:
         for source, _ in value.inputs:
             if id(source) not in position:
                 raise NotYet(f"{what}: a value is listed, and one that it is computed from is not")
+    if listed and listed[0] is root and count > 1:
+        raise NotYet(f"{what}: the root comes first: this is the order of the way back; reverse the list at the end")
+    for value in listed:
+        for source, _ in value.inputs:
             if position[id(source)] > position[id(value)]:
                 raise NotYet(
                     f"{what}: a value is listed before one that it is computed from. Being reached is not enough: "

@@ -79,8 +79,8 @@ def check_one_pass(one_pass: Callable[[Any], Any]) -> None:
         top, total = answer
         right = max(scores), sum(np.exp(s - max(scores)) for s in scores)
         if not np.allclose([top, total], right, rtol=1e-9):
-            raise NotYet(f"one_pass({scores}) gives ({top:.6g}, {total:.6g}), expected ({right[0]:.6g}, {right[1]:.6g}): "
-                         f"{hint}")  # fmt: skip
+            wanted = f"({right[0]:.6g}, {right[1]:.6g})"
+            raise NotYet(f"one_pass({scores}) gives ({top:.6g}, {total:.6g}), expected {wanted}: {hint}")
     print("one_pass: right, in one pass.")
 
 
@@ -117,8 +117,10 @@ def check_merge(merge: Callable[[Any, Any], Any]) -> None:
             naive = np.hstack([max(a[0], b[0]), a[1] + b[1], a[2] + b[2]])
             if np.allclose(got, naive, equal_nan=True):
                 hint = "the totals were added as they are, but they are relative to different maxima"
-            raise NotYet(f"merge of parts with top {a[0]:.4g} and {b[0]:.4g} gives top {got[0]:.6g}, total {got[1]:.6g}; "
-                         f"expected {expected[0]:.6g}, {expected[1]:.6g}: {hint}")  # fmt: skip
+            raise NotYet(
+                f"merge of parts with top {a[0]:.4g} and {b[0]:.4g} gives top {got[0]:.6g} and total {got[1]:.6g}; "
+                f"expected {expected[0]:.6g} and {expected[1]:.6g}: {hint}"
+            )
     print("merge: right, for empty parts as well.")
 
 
@@ -146,8 +148,8 @@ def check_blocked(attention_by_queries: Callable[..., Any]) -> None:
     _, held = _memory(lambda: attention_by_queries(q, k, v, 64, 64))
     if held > 1024 * 64 * 8 * 2:
         raise NotYet(
-            f"the numbers are right, but with 1024 queries and keys and blocks of 64 it held {held / 1e6:.1f} MB at a "
-            f"time; a block of scores is {64 * 64 * 8 / 1e6:.2f} MB: compute the scores of one block inside both loops"
+            f"the numbers are right, but with 1024 queries and keys and blocks of 64 it held {held / 1e6:.1f} MB at "
+            f"a time; a block of scores is {64 * 64 * 8 / 1e6:.2f} MB: compute the scores of one block inside both loops"
         )
     print("attention_by_queries: right, and it never holds more than a block of scores.")
 
@@ -178,7 +180,7 @@ def check_cross_entropy(cross_entropy_blocked: Callable[..., Any]) -> None:
     _, held = _memory(lambda: cross_entropy_blocked(h, W, rng.integers(0, 8192, 64), 256))
     if held > 64 * 8192 * 8 / 2:
         raise NotYet(
-            f"the losses are right, but for 64 positions and 8192 tokens it held {held / 1e6:.1f} MB at a time; a block "
-            f"of 256 tokens is {64 * 256 * 8 / 1e6:.1f} MB: multiply with W[first : first + BLOCK] inside the loop"
+            f"the losses are right, but for 64 positions and 8192 tokens it held {held / 1e6:.1f} MB at a time; a "
+            f"block of 256 tokens is {64 * 256 * 8 / 1e6:.1f} MB: multiply with W[first : first + BLOCK] inside the loop"
         )
     print("cross_entropy_blocked: right, with one block of logits at a time.")

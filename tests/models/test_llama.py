@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import minilm.functional as F
 from minilm import no_grad
 from minilm.errors import ConfigurationError
 from minilm.generation import generate
@@ -213,3 +214,18 @@ def test_more_tokens_than_the_context_and_single_rows_are_refused():
 def test_a_bad_configuration_is_refused(changes, message):
     with pytest.raises(ConfigurationError, match=message):
         LlamaConfig(**{**TINY, **changes})
+
+
+def test_where_few_labels_count_the_loss_and_its_gradients_are_those_of_all_logits():
+    model = lively(tiny())
+    ids, labels = ids_of(2, 6), ids_of(2, 6, seed=1)
+    labels[0, :4] = labels[1, 1:] = -100
+    losses, gradients = [], []
+    for loss in (model.loss({"input_ids": ids, "labels": labels}), F.cross_entropy(model(ids), labels)):
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append({name: p.grad.numpy().copy() for name, p in model.named_parameters()})
+        model.zero_grad()
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    for name, gradient in gradients[0].items():
+        np.testing.assert_allclose(gradient, gradients[1][name], atol=1e-6, err_msg=name)

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minilm.errors import DataError
-from minilm.text import LengthBuckets, ShuffledBatches
+from minilm.random import Generator
+from minilm.text import LengthBuckets, LengthGroups, ShuffledBatches
 from minilm.text.buckets import PAIR_KEYS
 
 
@@ -71,3 +72,37 @@ def test_what_cannot_be_batched_is_refused():
         LengthBuckets([], 10)
     with pytest.raises(ValueError, match="max_tokens"):
         LengthBuckets(examples_of([(1, 1)]), 0)
+
+
+# ----- groups of a fixed number of rows
+
+
+def groups(n=230, batch_size=4, seed=0):
+    lengths = Generator(2).integers(1, 40, n)
+    return LengthGroups([{"input_ids": np.full(int(m), i)} for i, m in enumerate(lengths)], batch_size, seed), lengths
+
+
+def test_a_group_has_as_many_rows_as_was_asked_for_and_each_example_is_in_one():
+    source, lengths = groups(230, 4)
+    batches = [members(batch) for batch in source.epoch(1)]
+    assert len(batches) == len(source) == 58 and sorted(map(len, batches)) == [2, *[4] * 57]
+    assert sorted(i for batch in batches for i in batch) == list(range(230))
+
+
+def test_groups_have_little_padding_and_change_from_epoch_to_epoch():
+    source, lengths = groups()
+    padded = sum(batch["input_ids"].size for batch in source.epoch(0))
+    assert lengths.sum() <= padded < 1.1 * lengths.sum()
+    shuffled = ShuffledBatches(source.dataset, 4, drop_last=False)
+    assert sum(batch["input_ids"].size for batch in shuffled.epoch(0)) > 1.4 * lengths.sum()
+    first, second = ({frozenset(members(batch)) for batch in source.epoch(e)} for e in (0, 1))
+    assert len(first & second) < 15
+    longest = [batch["input_ids"].shape[1] for batch in source.epoch(0)]
+    assert abs(np.corrcoef(longest, np.arange(len(longest)))[0, 1]) < 0.4, "long ones come at any time"
+
+
+def test_groups_go_on_where_a_run_stopped():
+    source, _ = groups()
+    assert [members(b) for b in source.epoch(2)][5:] == [members(b) for b in groups()[0].epoch(2, 5)]
+    with pytest.raises(DataError, match="no examples"):
+        LengthGroups([], 4)

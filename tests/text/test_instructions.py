@@ -70,12 +70,12 @@ def test_long_examples_are_cut_at_their_end_and_counted():
     )
     whole = InstructionExamples(TALKS, write, max_length=100)
     assert (len(whole), whole.truncated, whole.left_out, whole.cut()) == (3, 0, 0, "")
-    assert whole.count() == (3 + 11 + 41, 2 + 4 + 2)
+    assert whole.tokens() == (3 + 11 + 41, 2 + 4 + 2)
 
 
 def test_the_same_examples_are_there_whether_everything_is_learned_or_not():
     examples = InstructionExamples(TALKS, write, max_length=10, everything=True)
-    assert examples.kept == [0, 1] and examples.count() == (13, 13)
+    assert examples.kept == [0, 1] and examples.tokens() == (13, 13)
 
 
 def test_a_padded_batch_learns_nothing_from_the_padding():

@@ -185,6 +185,7 @@ def test_what_cannot_be_read_is_told(tokenizer):
     [
         ("Ada Lovelace", TEXT.index("Ada"), "ada love ##lace"),
         ("(in 1843)", TEXT.index("("), "( in 18 ##43 )"),
+        ("in 1843", TEXT.index("in 1843"), "in 18 ##43"),  # not the brackets that it touches
         ("1843", TEXT.index("1843s"), "18 ##43"),  # within a word, but of whole tokens
         ("Lovelace", TEXT.index("Lovelaces"), "love ##lace"),
         ("843", TEXT.index("843"), "18 ##43"),  # begins within a token
@@ -225,6 +226,12 @@ def test_in_every_window_the_answer_or_cls(first, count, size, stride):
             assert (start, end) == (0, 0)
         assert answer_places(window, begin, begin + len(answer)) == (start, end)
     assert found or len(tokenizer.encode(answer)) > size - 4 - min(stride, size - 4)
+
+
+def test_spaces_around_an_answer_are_no_part_of_it(tokenizer):
+    for text, answer in (("  ada wrote it", "  ada"), ("it was ada \n", "ada \n")):
+        (example,) = answer_examples(tokenizer, [asked(text, answer, text.index(answer))])
+        assert example["start_positions"] == example["end_positions"] > 0
 
 
 def test_the_first_of_several_answers_is_learnt(tokenizer):

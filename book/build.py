@@ -1,0 +1,363 @@
+"""Build the site: python book/build.py, or `make book`. See README.md beside this file.
+
+1. build/book-pages is written: a page for each file of the library (annotate.py), for each executed chapter (nbconvert),
+   for each document and result, and for each floor of the API; the navigation; MathJax out of an installed package.
+2. MkDocs makes build/book of it, strictly: a link that leads nowhere is an error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.metadata
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from html import escape
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(HERE))
+
+from annotate import Annotator, first_sentence, plain_page  # noqa: E402
+from connections import Connections  # noqa: E402
+from site_map import DOCUMENTS, SiteMap, html_address, relative  # noqa: E402
+from symbols import Place, SymbolTable, module_name  # noqa: E402
+
+OTHER_CODE = ("tests", "benchmarks", "examples", "notebooks/checks", "book")
+MATHJAX = "django-static-mathjax"  # a package that is nothing but MathJax's files
+RUNGS = {"numpy": "NumPy, threaded", "cupy": "CuPy", "triton": "Triton"}
+
+
+class Site:
+    """The pages of the site, written one after another into a folder."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.docs, self.html = out, out / "docs", out / "html"
+        shutil.rmtree(out, ignore_errors=True)
+        self.docs.mkdir(parents=True)
+        self.map = SiteMap(ROOT)
+        self.table = SymbolTable(ROOT)
+        self.connections = Connections(self.table)
+        self.chapters = chapters()
+        self.summaries: dict[Path, str] = {}
+
+    def write(self, page: str, text: str, fragment: str | None = None) -> None:
+        """Write a page, and the HTML that takes the place of its Markdown."""
+        path = self.docs / page
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        if fragment is not None:
+            path = self.html / f"{page}.html"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(fragment, encoding="utf-8")
+
+    # ----- source pages
+
+    def address(self, place: Place, page: str) -> str | None:
+        """Where a definition stands, as seen from a page."""
+        module = self.table.modules.get(place.module)
+        target = self.map.page_of(module.path) if module else None
+        if target is None:
+            return None
+        there = relative(html_address(target), html_address(page))
+        there = "" if target == page and place.name else there
+        return f"{there}#{place.name}" if place.name else there
+
+    def link(self, path: Path, page: str, words: str | None = None) -> str:
+        """A link in HTML to the page of a file."""
+        target = self.map.page_of(path)
+        assert target is not None, path
+        return f'<a href="{relative(html_address(target), html_address(page))}">{escape(words or path.as_posix())}</a>'
+
+    def extras(self, place: Place, page: str) -> str:
+        """What belongs to a definition: the kernels, tests and chapters of an operation; the operation of a kernel."""
+        lines = []
+        here = self.connections
+        if name := here.places.get(place):
+            kernels = [
+                f'<a href="{self.address(target, page)}">{RUNGS[backend]}</a>'
+                for backend, target in here.kernels.get(name, [])
+            ]
+            if here.kernels.get(name):
+                rungs = here.rungs(here.kernels[name][0][1])
+                shown = {self.table.modules[t.module].path for _, t in here.kernels[name]}
+                kernels += [self.link(p, page, p.stem) for p in rungs if p not in shown]
+            lines.append(("Kernels", kernels or ["none: this body on every backend"]))
+            lines.append(("Tests", [self.link(p, page, p.name) for p in here.tests[name]]))
+        for name, backend in here.operations_of.get(place, []):
+            home = here.home_of.get(name)
+            words = f"<code>{name}</code> on the backend {backend}"
+            address = self.address(home, page) if home else None
+            lines.append(("Computes", [f'<a href="{address}">{words}</a>' if address else words]))
+        rows = "".join(f"<dt>{label}</dt><dd>{', '.join(items)}</dd>" for label, items in lines)
+        return f'<dl class="connections" data-search-exclude>{rows}</dl>' if rows else ""
+
+    def source_page(self, path: Path, before: Path | None, after: Path | None, source: str | None = None) -> None:
+        """The annotated page of a Python file."""
+        page = self.map.page_of(path)
+        assert page is not None
+        annotator = Annotator(self.table, lambda place: self.extras(place, page))
+        written = annotator.page(path, lambda place: self.address(place, page), source)
+        self.summaries[path] = written.summary
+        steps = ""
+        if before:
+            steps += f'<span>previous: {self.link(before, page)}</span>'
+        if after:
+            steps += f'<span>next: {self.link(after, page)}</span>'
+        taught = [self.link(self.chapters[n], page, title_of(self.chapters[n])) for n in self.taught(path)]
+        names = " ".join(
+            f'<a class="{kind}" href="#{name}"><code>{escape(name)}</code></a>' for name, kind in written.contents
+        )
+        head = [f'<h1 id="top">{escape(path.as_posix())}</h1>', f'<p class="steps" data-search-exclude>{steps}</p>']
+        if names:
+            head.append(f'<p class="names" data-search-exclude>{names}</p>')
+        if taught:
+            head.append(f'<p class="taught" data-search-exclude>Taught in: {"; ".join(taught)}</p>')
+        html = written.html.replace('<div class="code">', '<div class="code" data-search-exclude>')
+        hide = "hide: [navigation, toc, footer]\n" if source else "hide: [navigation, toc]\n"
+        search = "search: { exclude: true }\n" if source else ""
+        text = f"---\ntitle: {path.as_posix()}\n{hide}{search}---\n\n# {path.as_posix()}\n"
+        self.write(page, text, "\n".join(head) + html)
+
+    def taught(self, path: Path) -> list[str]:
+        return [number for number in self.connections.chapters(path) if number in self.chapters]
+
+    def source_pages(self) -> list[Any]:
+        """The pages of all code; the navigation of the library's."""
+        files = self.table.files
+        for i, path in enumerate(files):
+            self.source_page(path, files[i - 1] if i else None, files[i + 1] if i + 1 < len(files) else None)
+        for folder in OTHER_CODE:
+            for file in sorted((ROOT / folder).rglob("*.py")):
+                self.source_page(file.relative_to(ROOT), None, None, file.read_text(encoding="utf-8"))
+        lines = [
+            "---\nhide: [toc]\n---\n\n# The source, in reading order\n",
+            "Each page shows a file: prose and formulas on the left, beside the code that they speak of. Names lead to "
+            "their definitions; an operation leads to its kernels, its tests and its chapter.\n",
+        ]
+        navigation: dict[str, list[Any]] = {}
+        for path in files:
+            page = self.map.page_of(path)
+            assert page is not None
+            floor = path.parts[1].removesuffix(".py") if len(path.parts) > 2 or path.parts[0] == "minilm" else "kernels"
+            floor = "kernels" if path.parts[0] == "kernels" else "minilm" if floor.startswith("__") else floor
+            if floor not in navigation:
+                navigation[floor] = []
+                lines.append(f"\n## {floor}\n")
+            navigation[floor].append({path.as_posix(): page})
+            words = f"[{_plain(path.as_posix())}]({relative(page, 'source/index.md')})"
+            lines.append(f"- {words}: {_plain(self.summaries[path])}")
+        self.write("source/index.md", "\n".join(lines) + "\n")
+        return ["source/index.md", *({floor: pages} for floor, pages in navigation.items())]
+
+    # ----- chapters
+
+    def chapter_pages(self) -> list[Any]:
+        """The executed notebooks as pages."""
+        navigation: list[Any] = ["chapters/index.md"] if (ROOT / "notebooks/README.md").exists() else []
+        for path in self.chapters.values():
+            page = self.map.page_of(path)
+            assert page is not None
+            body, pictures = chapter_markdown(path, self.map)
+            for name, content in pictures.items():
+                target = self.docs / "chapters" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(content)
+            self.write(page, body)
+            navigation.append({title_of(path): page})
+        return navigation
+
+    # ----- documents, results, API
+
+    def documents(self) -> tuple[list[Any], list[Any]]:
+        """README and the like, and the results; the navigation of both."""
+        for name in DOCUMENTS:
+            if (ROOT / name).exists():
+                self._document(Path(name))
+        kernels = Path("kernels/README.md")
+        self._document(kernels)
+        results = sorted(p.relative_to(ROOT) for p in (ROOT / "benchmarks" / "results").rglob("*.md"))
+        for path in results:
+            self._document(path)
+        benchmarks = ["benchmarks/index.md", *({_heading(p): self.map.page_of(p)} for p in results)]
+        project = [{_heading(Path(n)): DOCUMENTS[n]} for n in DOCUMENTS if n.endswith(".md") and "/" not in n]
+        project.append({"How this site is made": DOCUMENTS["book/README.md"]})
+        return benchmarks, project
+
+    def _document(self, path: Path) -> None:
+        page = self.map.page_of(path)
+        assert page is not None
+        text = (ROOT / path).read_text(encoding="utf-8")
+        self.write(page, self.map.rewrite(text, path))
+
+    def api_pages(self) -> list[Any]:
+        """A page for each floor: its public names, in the order of the files they come from."""
+        navigation = ["api/index.md"]
+        lines = ["# API reference\n", "What each floor of the library offers, from its docstrings.\n"]
+        floors = [p for p in self.table.files if len(p.parts) == 3 and p.name == "__init__.py" and p.parts[0] == "minilm"]
+        singles = [Path("minilm/errors.py"), Path("minilm/backend.py"), Path("minilm/random.py")]
+        order = {path: i for i, path in enumerate(self.table.files)}
+        for path in [*singles, *floors]:
+            if path.parts[1] == "cli":
+                continue
+            module = module_name(path)
+            places = {self.table.resolve(module, name) for name in public_names(module)}
+            found = sorted(
+                (p for p in places if p and p.name in self.table.modules[p.module].defined),
+                key=lambda p: (order[self.table.modules[p.module].path], p.name),
+            )
+            if not found:
+                continue
+            page = f"api/{module}.md"
+            docstring = ast.get_docstring(self.table.modules[module].tree)
+            source = relative(self.map.page_of(path) or "", page)
+            text = [f"# {module}\n", f"{_plain(first_sentence(docstring))}. The source: [{_plain(path.as_posix())}]({source}).\n"]
+            for place in found:
+                text.append(f"::: {place.module}.{place.name}\n")
+                target = relative(html_address(self.map.page_of(self.table.modules[place.module].path) or ""), "api/x")
+                text.append(f'<p class="to-source"><a href="{target}#{place.name}">source</a></p>\n')
+            self.write(page, "\n".join(text))
+            navigation.append({module: page})
+            lines.append(f"- [{module}]({module}.md): {_plain(first_sentence(docstring))}")
+        self.write("api/index.md", "\n".join(lines) + "\n")
+        return navigation
+
+    def home(self) -> None:
+        """The home page: the chapters as a list."""
+        text = (HERE / "pages" / "index.md").read_text(encoding="utf-8")
+        listed = "\n".join(f"- [{title_of(p)}](chapters/{p.stem}.md)" for p in self.chapters.values())
+        self.write("index.md", text.replace("{chapters}", listed))
+
+    def assets(self) -> None:
+        """Style, scripts, MathJax, and the files that pages link to as they are."""
+        shutil.copytree(HERE / "assets", self.docs / "assets")
+        files = importlib.metadata.files(MATHJAX) or []
+        for file in files:
+            if str(file).endswith("es5/tex-svg-full.js"):
+                target = self.docs / "assets" / "mathjax" / "tex-svg-full.js"
+                target.parent.mkdir()
+                shutil.copy(file.locate(), target)
+                break
+        else:
+            raise SystemExit(f"error: the package {MATHJAX} holds no es5/tex-svg-full.js")
+        for path in sorted(self.map.copied):
+            target = self.docs / "files" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, target)
+        for folder in sorted(self.map.folders):
+            page = f"source/{folder.as_posix()}/index.md"
+            listed = [p.relative_to(ROOT) for p in sorted((ROOT / folder).glob("*.py"))]
+            links = [f"- [{_plain(p.name)}]({relative(self.map.page_of(p) or '', page)})" for p in listed]
+            self.write(page, f"# {folder.as_posix()}\n\n" + "\n".join(links) + "\n")
+        for path in sorted(self.map.wanted):
+            page = self.map.page_of(path) or ""
+            head = f'<h1 id="top">{escape(path.as_posix())}</h1>'
+            text = f"---\ntitle: {path.as_posix()}\nsearch: {{ exclude: true }}\n---\n\n# {path.as_posix()}\n"
+            self.write(page, text, head + plain_page((ROOT / path).read_text(encoding="utf-8")))
+
+    def all(self) -> None:
+        """Write everything."""
+        source = self.source_pages()
+        chapters = self.chapter_pages()
+        benchmarks, project = self.documents()
+        api = self.api_pages()
+        self.home()
+        self.assets()
+        navigation = [
+            {"Home": "index.md"},
+            {"Chapters": chapters},
+            {"Source": [source[0], {"Kernels: an introduction": "source/kernels/README.md"}, *source[1:]]},
+            {"API": api},
+            {"Benchmarks": benchmarks},
+            {"Project": project},
+        ]
+        (self.out / "nav.json").write_text(json.dumps(navigation, indent=1), encoding="utf-8")
+
+
+def chapters() -> dict[str, Path]:
+    """The notebooks by number."""
+    found = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    return {path.stem[:2]: path.relative_to(ROOT) for path in found}
+
+
+def title_of(notebook: Path) -> str:
+    """The heading of a chapter."""
+    cells = json.loads((ROOT / notebook).read_text(encoding="utf-8"))["cells"]
+    return "".join(cells[0]["source"]).splitlines()[0].lstrip("# ").strip()
+
+
+def _heading(path: Path) -> str:
+    """The first heading of a document."""
+    found = re.search(r"^# (.+)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1] if found else path.stem
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"([*_<\[])", r"\\\1", text)
+
+
+def public_names(module: str) -> list[str]:
+    """What a module offers: its __all__, or all that it defines without an underscore."""
+    loaded = importlib.import_module(module)
+    names = getattr(loaded, "__all__", None)
+    if names is not None:
+        return list(names)
+    return [n for n, v in vars(loaded).items() if not n.startswith("_") and getattr(v, "__module__", "") == module]
+
+
+def chapter_markdown(path: Path, pages: SiteMap) -> tuple[str, dict[str, bytes]]:
+    """A notebook as Markdown, its links pointing at pages, and its pictures by name."""
+    import nbformat
+    from nbconvert import MarkdownExporter
+
+    notebook = nbformat.read(ROOT / path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = spaced_lists(pages.rewrite(cell.source, path))
+    exporter = MarkdownExporter(template_name="chapter", extra_template_basedirs=[str(HERE / "templates")])
+    exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
+    resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_pictures"}
+    body, resources = exporter.from_notebook_node(notebook, resources)
+    note = (
+        f"\n\n<p class='steps'>This page is a notebook, as it was executed. "
+        f"<code>make lab</code> opens {path.as_posix()} so that you can change it and do the exercises.</p>\n"
+    )
+    body = re.sub(r"\A\s*(# [^\n]+)", lambda found: found[1] + note, body)
+    return body, resources.get("outputs", {})
+
+
+def spaced_lists(markdown: str) -> str:
+    """Jupyter begins a list right below a line of text; this Markdown needs an empty line between them."""
+    lines: list[str] = []
+    fenced = False
+    for line in markdown.splitlines():
+        fenced ^= line.lstrip().startswith(("```", "~~~"))
+        item = re.match(r"(?:[-*+]|\d+\.) ", line)
+        if item and not fenced and lines and lines[-1].strip() and not re.match(r"\s|(?:[-*+]|\d+\.) ", lines[-1]):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Build the site into build/book.")
+    parser.add_argument("--lenient", action="store_true", help="go on where MkDocs warns (a chapter is being written)")
+    options = parser.parse_args()
+    start = time.perf_counter()
+    Site(ROOT / "build" / "book-pages").all()
+    print(f"pages written in {time.perf_counter() - start:.1f} s")
+    command = [sys.executable, "-m", "mkdocs", "build", "--config-file", str(HERE / "mkdocs.yml")]
+    status = subprocess.run([*command, *([] if options.lenient else ["--strict"])], cwd=HERE).returncode
+    print(f"site in build/book, {time.perf_counter() - start:.1f} s; open build/book/index.html")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

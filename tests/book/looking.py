@@ -1,0 +1,109 @@
+"""What is wrong with pages: links that lead nowhere, and what a browser sees."""
+
+import re
+from dataclasses import dataclass
+from html import unescape
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+REFERENCE = re.compile(r"<(\w+)\b[^>]*?\s(?:href|src)=(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+))")
+IDENTIFIER = re.compile(r"\s(?:id|name)=(?:\"([^\"]*)\"|'([^']*)'|([^\s>]+))")
+OUTSIDE = re.compile(r"(?:https?:)?//")
+
+# In a page: the text that a reader sees outside of code, and whether all formulas are set.
+RAW_TEX = r"""() => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (node.parentElement.closest("code, pre, script, style, mjx-container, noscript")) continue;
+    if (/\$\$|\\\(|\\\[|\\(frac|sum|sqrt|top|mathrm|begin)\b/.test(node.textContent)) found.push(node.textContent.trim());
+  }
+  for (const math of document.querySelectorAll(".arithmatex")) {
+    if (!math.querySelector("mjx-container")) found.push("not set: " + math.textContent);
+    if (math.querySelector("[data-mml-node=merror]")) found.push("not understood: " + math.textContent);
+  }
+  return found;
+}"""
+TOO_WIDE = """() => {
+  const page = document.documentElement;
+  if (page.scrollWidth <= page.clientWidth) return [];
+  const wide = [...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > page.clientWidth + 1);
+  return [`${page.scrollWidth} > ${page.clientWidth}`, ...wide.slice(0, 3).map((e) => e.outerHTML.slice(0, 120))];
+}"""
+
+
+def broken_links(folder: Path) -> list[str]:
+    """A sentence for each reference of a page below `folder` that leads to no file or no anchor, or out of the site."""
+    texts = {path: path.read_text(encoding="utf-8") for path in folder.rglob("*.html")}
+    anchors = {
+        path: {unescape(next(filter(None, found), "")) for found in IDENTIFIER.findall(text)}
+        for path, text in texts.items()
+    }
+    broken = []
+    for page, text in texts.items():
+        if page.name == "404.html":  # a server's page: its links begin at the server's root
+            continue
+        for tag, *values in set(REFERENCE.findall(text)):
+            reference = unescape(next(filter(None, values), ""))
+            if re.match(r"(mailto|data|javascript):", reference) or (tag == "a" and OUTSIDE.match(reference)):
+                continue
+            if tag == "link" and OUTSIDE.match(reference) and 'rel="canonical"' in text:
+                continue
+            where = page.relative_to(folder)
+            if OUTSIDE.match(reference):
+                broken.append(f"{where}: <{tag}> is fetched from {reference}")
+                continue
+            address, anchor = urldefrag(reference)
+            target = (page.parent / unquote(address)).resolve() if address else page
+            if target.is_dir():
+                target = target / "index.html"
+            if not target.exists():
+                broken.append(f"{where}: {reference} leads to no file")
+            elif anchor and target.suffix == ".html" and target in anchors and unquote(anchor) not in anchors[target]:
+                broken.append(f"{where}: {reference} leads to no such place in the page")
+    return sorted(broken)
+
+
+@dataclass
+class Sight:
+    """A page as a browser shows it at a width, light or dark."""
+
+    browser: object
+    width: int
+    scheme: str
+
+    def __enter__(self):
+        self.context = self.browser.new_context(viewport={"width": self.width, "height": 900}, color_scheme=self.scheme)
+        self.page = self.context.new_page()
+        self.problems = []
+        self.page.on("console", lambda m: self.problems.append(f"console: {m.text}") if m.type == "error" else None)
+        self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        self.page.on("request", self._request)
+        self.page.on("requestfailed", lambda r: self.problems.append(f"cannot be read: {r.url}"))
+        return self
+
+    def __exit__(self, *_):
+        self.context.close()
+
+    def _request(self, request):
+        if not request.url.startswith(("file:", "data:", "blob:", "about:")):
+            self.problems.append(f"leaves the site: {request.url}")
+
+    def open(self, path: Path):
+        """Open a page and wait until its formulas are set."""
+        self.page.goto(path.as_uri())
+        self.page.wait_for_load_state("load")
+        if self.page.query_selector(".arithmatex"):
+            try:
+                self.page.wait_for_function("document.documentElement.dataset.math === 'done'", timeout=15_000)
+            except Exception:  # said below, formula by formula
+                pass
+        return self.page
+
+    def wrong(self, path: Path) -> list[str]:
+        """What is wrong with a page."""
+        self.problems.clear()
+        page = self.open(path)
+        raw = [f"a formula as text: {text[:80]}" for text in page.evaluate(RAW_TEX)]
+        wide = [f"wider than the screen: {text}" for text in page.evaluate(TOO_WIDE)]
+        return [*self.problems, *raw, *wide]

@@ -1,0 +1,157 @@
+"""The site as a reader has it: from file://, on a telephone and on a desk, light and dark; and each fault is seen."""
+
+import shutil
+
+import pytest
+
+from tests.book.looking import Sight, broken_links
+from tests.package.source import ROOT
+
+WIDTHS = (375, 1440)
+SCHEMES = ("light", "dark")
+PAGES = [
+    "index.html",
+    "chapters/index.html",
+    "source/index.html",
+    "source/minilm/functional/softmax.html",
+    "source/minilm/tensor/operation.html",
+    "source/kernels/attention/blocked.html",
+    "source/kernels/index.html",
+    "source/tests/functional/test_softmax.html",
+    "api/minilm.functional.html",
+    "api/minilm.training.html",
+    "benchmarks/index.html",
+    "benchmarks/results/REPORT.html",
+    "project/index.html",
+]
+FAULTS = {
+    "a formula as text": ("<p>see $$ x^2 $$</p>", "a formula as text: see $$ x^2 $$"),
+    "a formula that nothing set": ('<p class="arithmatex">x</p>', "a formula as text: not set"),
+    "an error in the console": ("<script>console.error('planted')</script>", "console: planted"),
+    "an exception": ("<script>null.x</script>", "error: "),
+    "a missing file": ('<img src="nothing.png">', "cannot be read: file:"),
+    "a request to the network": ('<img src="http://127.0.0.1:9/x.png">', "leaves the site: http://127.0.0.1:9/x.png"),
+    "a page that is too wide": ('<main><p style="width: 3000px">x</p></main>', "wider than the screen"),
+}
+
+
+@pytest.fixture(scope="session")
+def chapters(site):
+    return sorted((site / "chapters").glob("[0-9][0-9]_*.html"))
+
+
+def test_no_link_is_broken_and_nothing_is_fetched_from_elsewhere(site):
+    assert broken_links(site) == []
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_pages_are_whole_at_every_width_light_and_dark(site, browser, width, scheme):
+    with Sight(browser, width, scheme) as sight:
+        wrong = {name: found for name in PAGES if (found := sight.wrong(site / name))}
+        shown = sight.page.evaluate("document.body.dataset.mdColorScheme")
+    assert wrong == {}
+    assert shown == {"light": "default", "dark": "slate"}[scheme]
+
+
+@pytest.mark.timeout(180)  # nineteen chapters, with hundreds of formulas
+@pytest.mark.parametrize("width, scheme", [(375, "light"), (1440, "dark")])
+def test_chapters_are_whole_and_their_formulas_are_set(browser, chapters, width, scheme):
+    formulas = 0
+    with Sight(browser, width, scheme) as sight:
+        wrong = {}
+        for path in chapters:
+            wrong[path.name] = sight.wrong(path)
+            formulas += sight.page.locator("mjx-container svg").count()
+    assert {name: found for name, found in wrong.items() if found} == {}
+    assert formulas >= 10 * len(chapters)
+
+
+def test_every_chapter_has_a_page_with_its_pictures_and_folded_solutions(site, chapters):
+    built = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    assert [path.stem for path in chapters] == [path.stem for path in built]
+    for path, notebook in zip(chapters, built, strict=True):
+        html, source = path.read_text(encoding="utf-8"), notebook.read_text(encoding="utf-8")
+        assert html.count('<details class="solution">') == source.count('"source_hidden": true')
+        assert html.count("<img ") >= source.count('"image/png"')
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_search_finds_online_softmax_and_leads_there(site, browser, width):
+    with Sight(browser, width, "light") as sight:
+        page = sight.open(site / "index.html")
+        if width < 1000:
+            page.locator("label[for=__search].md-header__button").click()
+        page.locator("input[name=query]").fill("online softmax")
+        first = page.locator(".md-search-result__link").first
+        first.wait_for(timeout=20_000)
+        address = first.get_attribute("href")
+        first.click()
+        page.wait_for_url(lambda url: url.split("?")[0].split("#")[0].endswith(address.split("?")[0].split("#")[0].split("/")[-1]))
+        assert "online softmax" in page.locator("main").inner_text().lower()
+        assert sight.problems == []
+
+
+def test_prose_stands_beside_code_on_a_desk_and_above_it_on_a_telephone(site, browser):
+    boxes = {}
+    for width in WIDTHS:
+        with Sight(browser, width, "light") as sight:
+            page = sight.open(site / "source/minilm/functional/softmax.html")
+            row = page.locator(".annotated .row", has=page.locator("#log_softmax"))
+            boxes[width] = row.locator(".prose").bounding_box(), row.locator(".code").bounding_box()
+    prose, code = boxes[1440]
+    assert prose["x"] + prose["width"] <= code["x"] and abs(prose["y"] - code["y"]) < 5
+    prose, code = boxes[375]
+    assert prose["y"] + prose["height"] <= code["y"] and abs(prose["x"] - code["x"]) < 5
+
+
+def test_an_operation_leads_to_its_kernels_tests_and_chapter(site, browser):
+    with Sight(browser, 1440, "light") as sight:
+        page = sight.open(site / "source/minilm/functional/softmax.html")
+        row = page.locator(".row", has=page.locator("h2#softmax"))
+        links = row.locator(".connections a").evaluate_all("all => all.map(a => a.href)")
+        taught = page.locator(".taught a").evaluate_all("all => all.map(a => a.href)")
+        row.locator(".code a", has_text="softmax_array").click()
+        assert page.url.endswith("softmax.html#softmax_array")
+    for ending in ("kernels/softmax/threaded.html#softmax", "kernels/softmax/triton.html#softmax", "test_softmax.html"):
+        assert any(link.endswith(ending) for link in links), ending
+    assert any("/chapters/" in link for link in taught)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_of_a_page_is_seen(browser, tmp_path, fault):
+    html, complaint = FAULTS[fault]
+    (tmp_path / "page.html").write_text(f"<!doctype html><body>{html}</body>", encoding="utf-8")
+    with Sight(browser, 375, "light") as sight:
+        sight.page.set_default_timeout(2_000)
+        assert any(found.startswith(complaint) for found in sight.wrong(tmp_path / "page.html"))
+
+
+@pytest.mark.parametrize(
+    "planted, complaint",
+    [
+        ('<a href="nothing.html">x</a>', "nothing.html leads to no file"),
+        ('<a href="other.html#nowhere">x</a>', "other.html#nowhere leads to no such place"),
+        ('<a href="#nowhere">x</a>', "#nowhere leads to no such place"),
+        ('<script src="https://example.org/x.js"></script>', "<script> is fetched from https://example.org/x.js"),
+        ('<img src="a.png">', "a.png leads to no file"),
+    ],
+)
+def test_a_planted_broken_link_is_seen(tmp_path, planted, complaint):
+    (tmp_path / "other.html").write_text('<p id="here">x</p>', encoding="utf-8")
+    page = tmp_path / "page.html"
+    page.write_text('<a href="other.html#here">x</a> <a href="https://example.org">y</a>', encoding="utf-8")
+    assert broken_links(tmp_path) == []
+    page.write_text(planted, encoding="utf-8")
+    (found,) = broken_links(tmp_path)
+    assert complaint in found
+
+
+def test_a_search_without_its_index_is_seen(site, browser, tmp_path):
+    """The search test can fail: without the index nothing is found."""
+    shutil.copytree(site / "assets", tmp_path / "assets")
+    shutil.copy(site / "index.html", tmp_path)
+    with Sight(browser, 1440, "light") as sight:
+        page = sight.open(tmp_path / "index.html")
+        assert any("search_index.js" in problem for problem in sight.problems)
+        assert page.locator(".md-search-result__link").count() == 0

@@ -1,0 +1,64 @@
+"""The documents' fine-tuning runs as it stands, and its program is word for word theirs."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from minilm.pretrained import from_pretrained
+from tests.training.small_encoder import reviews, write_encoder, write_table
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = ROOT / "examples" / "documents_finetuning.py"
+# The lines that the documents print, but for the imports and the name of the folder.
+DOCUMENTS = """
+training_args = TrainingArguments(
+    output_dir=output_dir,
+    num_train_epochs=3,
+    per_device_train_batch_size=16,
+    per_device_eval_batch_size=16,
+)
+trainer = Trainer(
+    model=model,
+    args=training_args,
+    train_dataset=train_dataset,
+    eval_dataset=eval_dataset,
+)
+trainer.train()
+"""
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-W", "error", str(PROGRAM), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+def test_it_learns_a_few_sentences(tmp_path):
+    table = write_table(tmp_path / "reviews.csv", reviews(120), ("review", "verdict"))
+    columns = ["--text-column", "review", "--label-column", "verdict"]
+    done = run(table, "--model", write_encoder(tmp_path / "encoder"), "--out", tmp_path / "out", *columns)
+    assert done.returncode == 0, done.stderr
+    assert "108 texts to train on, 12 held out; the classes are neg, pos" in done.stdout
+    assert re.search(r"held out: accuracy [01]\.\d{4}, macro F1 [01]\.\d{4}, 12 texts", done.stdout)
+    before, after = (from_pretrained(tmp_path / name)[0].state_dict() for name in ("encoder", "out"))
+    assert all((array != after[f"bert.{name}"]).any() for name, array in before.items() if "norm" in name)
+
+
+def test_the_program_is_the_documents():
+    tree = ast.parse(PROGRAM.read_text(encoding="utf-8"))
+    blocks = [node.body for node in ast.walk(tree) if isinstance(node, ast.With)]
+    assert [ast.dump(ast.Module(block, [])) for block in blocks] == [ast.dump(ast.parse(DOCUMENTS))]
+
+
+def test_mistakes_are_explained(tmp_path):
+    table = write_table(tmp_path / "reviews.csv", reviews(20))
+    done = run(table, "--label-column", "stars")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.startswith("error: ") and "no column 'stars'" in done.stderr
