@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 import sys
 
-from sections import duration, speed
+from sections import duration, models, speed
 
 from harness import RESULTS
 
 PARTS = {
     "Time and memory": speed.SECTIONS,
+    "Models": models.SECTIONS,
 }
 
 

@@ -65,16 +65,26 @@ def known(subject: str, models: Sequence[str], all_models: Sequence[str]) -> dic
 
 
 def training(run: pair_run.PairRun, model: Any) -> dict[str, Any]:
-    """What to report of the training: sizes, steps, time, and the loss on the validation part."""
+    """What to report of the training: sizes, steps, time, and the loss on the validation part.
+
+    Where other programs ran at the same time the training was slower than it need be: undisturbed is how long it would
+    have taken if all of it had been as fast as the fastest tenth of the stretches between two lines of the log.
+    """
     loss, tokens = pair_run.score(run, model)
     lines = read_metrics(run.metrics)
-    last = [line for line in lines if "tokens_per_second" in line][-1]
+    logged = [line for line in lines if "tokens_per_second" in line]
+    last, seconds = logged[-1], [line["tokens"] / line["tokens_per_second"] for line in logged]
+    paces = [
+        (line["tokens"] - before["tokens"]) / (end - begin)
+        for before, line, begin, end in zip(logged, logged[1:], seconds, seconds[1:], strict=False)
+    ]
     threads = run.folder / "threads"
     return {
         "settings": dataclasses.asdict(run.settings),
         "parameters": model.num_parameters(),
         "training_pairs": len(run.data.pairs["train"]),
-        "training_seconds": last["tokens"] / last["tokens_per_second"],  # without evaluating and saving
+        "training_seconds": seconds[-1],  # without evaluating and saving
+        "training_seconds_undisturbed": last["tokens"] / float(np.quantile(paces or [last["tokens_per_second"]], 0.9)),
         "training_threads": int(threads.read_text()) if threads.is_file() else None,
         "target_tokens_per_second": last["tokens_per_second"],
         "steps": last["step"],

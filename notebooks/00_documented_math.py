@@ -31,12 +31,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from checks import source
-from checks.chapter_00 import check_attention, check_perplexity, check_printed_result, check_softmax
-from checks.drawing import boxes_figure, matrices_figure
 
 import minilm
 import minilm.functional as F
+from checks import source
+from checks.chapter_00 import check_attention, check_perplexity, check_printed_result, check_softmax
+from checks.drawing import boxes_figure, matrices_figure
 from minilm import Tensor, nn
 from minilm.plots.loss_curves import COLOURS, new_figure
 from minilm.text import WordTokenizer, clean

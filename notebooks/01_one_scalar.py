@@ -29,11 +29,11 @@ import math
 import random
 
 import numpy as np
+
+import minilm.functional as F
 from checks import source
 from checks.chapter_01 import check_neuron_gradient, check_order, check_power, check_update
 from checks.drawing import graph_figure
-
-import minilm.functional as F
 from minilm import Tensor
 from minilm.plots.loss_curves import COLOURS, new_figure
 

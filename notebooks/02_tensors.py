@@ -28,6 +28,8 @@
 
 # %%
 import numpy as np
+
+import minilm.functional as F
 from checks import source
 from checks.chapter_02 import (
     check_mean_vjp,
@@ -38,8 +40,6 @@ from checks.chapter_02 import (
     check_weight_vjp,
 )
 from checks.drawing import graph_figure, matrices_figure
-
-import minilm.functional as F
 from minilm import Tensor
 from minilm.plots.loss_curves import COLOURS
 from minilm.tensor import unbroadcast

@@ -31,11 +31,11 @@ import weakref
 from unittest import mock
 
 import numpy as np
+
+import minilm.functional as F
 from checks import source
 from checks.chapter_03 import Box, Step, check_accumulate, check_cycles, check_guarded, check_way_back
 from checks.drawing import graph_figure
-
-import minilm.functional as F
 from minilm import Tensor, no_grad
 from minilm.plots.loss_curves import COLOURS, new_figure
 from minilm.tensor import changes, tape

@@ -30,10 +30,10 @@ import tempfile
 from unittest import mock
 
 import numpy as np
-from checks import source
-from checks.chapter_04 import check_central, check_dual, check_find, check_sneaky
 
 import minilm.functional as F
+from checks import source
+from checks.chapter_04 import check_central, check_dual, check_find, check_sneaky
 from minilm import Tensor, no_grad
 from minilm.plots.loss_curves import COLOURS, GREY, new_figure
 from minilm.random import Generator

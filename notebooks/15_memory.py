@@ -64,7 +64,7 @@ print(f"matrix product: {2 * n**3 / product / 1e9:7.2f} billion flops a second")
 print(f"addition:       {N / additions / 1e9:7.2f} billion flops a second")
 
 # %% [markdown]
-# The same processor, the same float32 numbers, and a factor of about a hundred. The adder does not know which program
+# The same processor, the same float32 numbers, and a factor of more than ten. The adder does not know which program
 # it works for. It waits: the addition fetches two numbers and stores one for every flop, and they come from far away.
 #
 # ## Near and far
@@ -146,13 +146,13 @@ for n in (16, 128, 1024):
     print(f"matrix product, {n:4}   {intensity(2 * n**3, 3 * n**2):8.3f}")
 
 # %% [markdown]
-# Now the two numbers of this machine, one core: the bandwidth from a large copy, the peak from a large product (so it
-# is the peak that NumPy's library reaches, somewhat below what the data sheet says).
+# Now the two numbers of this machine, one core: the bandwidth from a large copy or addition, the peak from a large
+# product (so it is the peak that NumPy's library reaches, somewhat below what the data sheet says).
 
 # %%
 big = rng.standard_normal((2, 1024, 1024), dtype=np.float32)
 peak = 2 * 1024**3 / seconds(lambda: np.matmul(big[0], big[1]))
-bandwidth = rates[-1]
+bandwidth = max(rates[-1], 3 * 4 * N / additions)  # the large copy, or the addition: the better one
 print(f"peak {peak / 1e9:.1f} GFLOP/s, bandwidth {bandwidth / 1e9:.1f} GB/s, ridge {peak / bandwidth:.1f} flops a byte")
 
 # %% [markdown]
@@ -191,9 +191,14 @@ axes.set_title("the roofline of the machine that built this page, one core", fon
 figure
 
 # %% [markdown]
-# On the slope twice as many rows give twice the rate, which is to say: **the second row is free**. The weights have
-# to be fetched anyway. (A point can lie a little above the roof: this matrix may fit into a large cache, which is
-# faster than main memory. Reading alone is also faster than the copy that we measured.)
+# One row stands on the slope: it fetches all of $W$ for its few flops. On the slope twice as many rows give twice the
+# rate, which is to say: **the second row is free**, because the weights have to be fetched anyway. From the ridge on
+# the rate stays, and every row costs.
+#
+# Two things that you may see here. Between one row and two the rate can *fall*: NumPy hands a vector to one routine
+# and a matrix to another, and the second first copies $W$ into an order that suits it. After that jump more rows are
+# nearly free for a while, as they should be. And a point can lie a little above the roof: a part of the arrays may
+# still be in a cache.
 #
 # ## Blocks: how a product gets its intensity
 #
@@ -225,7 +230,8 @@ def triple_loop(n, size):
 n, size = 64, 4096  # matrices of 32 KB each, a cache of 4 KB
 plain = triple_loop(n, size)
 print(f"reads {plain.hits + plain.misses}, found near {plain.hits / (plain.hits + plain.misses):.3f} of them")
-print(f"fetched {plain.fetched} bytes; the matrices have {3 * n * n * 8}: each byte came {plain.fetched / (3 * n * n * 8):.1f} times")
+matrices = 3 * n * n * 8
+print(f"fetched {plain.fetched} bytes; the matrices have {matrices}: each came {plain.fetched / matrices:.1f} times")
 
 # %% [markdown]
 # Rows of $a$ are read along the lines, one fetch for eight numbers. Columns of $b$ are read across the lines: each
@@ -284,15 +290,16 @@ left.minorticks_off()
 left.legend(frameon=False, fontsize=7.5)
 right.set(xlim=(0, 13), ylim=(13, 0), aspect="equal")
 right.axis("off")
-for x0, y0, name, chosen, colour in ((0, 7, "a", "row", COLOURS[0]), (7, 0, "b", "column", COLOURS[1]), (7, 7, "y", "one", COLOURS[2])):
+drawn = (0, 7, "a", "row", COLOURS[0]), (7, 0, "b", "column", COLOURS[1]), (7, 7, "y", "one", COLOURS[2])
+for x0, y0, name, chosen, colour in drawn:
     for i in range(3):
         for j in range(3):
             use = {"row": i == 1, "column": j == 1, "one": i == 1 and j == 1}[chosen]
             right.fill([x0 + 2 * j, x0 + 2 * j + 1.9, x0 + 2 * j + 1.9, x0 + 2 * j],
                        [y0 + 2 * i, y0 + 2 * i, y0 + 2 * i + 1.9, y0 + 2 * i + 1.9],
                        color=colour, alpha=0.55 if use else 0.12)  # fmt: skip
-    right.text(x0 + 2.95, y0 - 0.25, name, ha="center", fontsize=11)
-right.set_title("a block of y needs a row of blocks\nof a and a column of blocks of b", fontsize=8)
+    right.text(x0 + 2.95, y0 + 2.95, name, ha="center", va="center", fontsize=12)
+right.text(0, 1.5, "a block of y needs\na row of blocks of a\nand a column\nof blocks of b", fontsize=8, va="center")
 figure
 
 # %% [markdown]
@@ -326,7 +333,8 @@ gpu_peak, gpu_bandwidth = 989e12, 3.35e12  # an H100's tensor cores in 16 bits, 
 print(f"ridge of an H100: {gpu_peak / gpu_bandwidth:.0f} flops a byte")
 for name, M in moved.items():
     t_memory, t_compute = M / gpu_bandwidth, F / gpu_peak
-    print(f"{name:8} {M / 1e6:6.0f} MB, {F / M:4.0f} flops a byte: memory {t_memory * 1e6:4.0f} us, arithmetic {t_compute * 1e6:3.0f} us")
+    print(f"{name:8} {M / 1e6:6.0f} MB, {F / M:4.0f} flops a byte: ", end="")
+    print(f"memory {t_memory * 1e6:4.0f} us, arithmetic {t_compute * 1e6:3.0f} us")
 
 # %% [markdown]
 # The formula at 30 flops a byte is far down the slope; fused, it is beyond the ridge. Same flops, a tenth of the
@@ -405,7 +413,7 @@ def chain_by_pieces(x, out, piece):
         chain(x[first : first + piece], out[first : first + piece])
 
 
-pieces = [1 << p for p in range(8, 24)]
+pieces = [1 << p for p in range(11, 24)]
 whole = seconds(lambda: chain(x, z), repeats=3)
 fused = [seconds(lambda piece=piece: chain_by_pieces(x, z, piece), repeats=3) for piece in pieces]
 figure = new_figure()
@@ -414,7 +422,8 @@ axes = figure.add_subplot()
 axes.plot([4 * piece for piece in pieces], np.array(fused) * 1e3, "o-", color=COLOURS[0], label="by pieces")
 axes.axhline(whole * 1e3, color=COLOURS[1], label="whole arrays")
 axes.set(xscale="log", xlabel="size of a piece", ylabel="milliseconds", ylim=(0, 1.8 * whole * 1e3))
-axes.set_xticks([4 * p for p in pieces[::3]], [f"{p >> 8} KB" if p < 1 << 18 else f"{p >> 18} MB" for p in pieces[::3]])
+labels = [f"{p >> 8} KB" if p < 1 << 18 else f"{p >> 18} MB" for p in pieces]
+axes.set_xticks([4 * p for p in pieces[::2]], labels[::2])
 axes.minorticks_off()
 axes.legend(frameon=False, fontsize=9)
 axes.grid(color="#dddddd", linewidth=0.6)

@@ -6,8 +6,9 @@
     cache.fetched          # bytes that came from memory so far
 
 Memory comes in *lines* of 64 bytes: who asks for one number gets its seven neighbours in a row as well. A cache holds a
-certain number of lines, and when it is full it forgets the line that was not used for the longest time. Real caches come in
-several levels, forget less exactly, and guess what will be needed next; the counts are of the right kind all the same.
+certain number of lines, and when it is full it forgets the line that was not used for the longest time. Real caches
+come in several levels, forget less exactly, and guess what will be needed next; the counts are of the right kind all
+the same.
 """
 
 from __future__ import annotations

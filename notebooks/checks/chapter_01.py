@@ -46,7 +46,7 @@ def check_power(power: Callable[..., Any], Value: type) -> None:  # noqa: N803 -
         if abs(u.data - base**n) > 1e-12:
             raise NotYet(f"{base} to the power {n} is {base**n:.6g}, and the Value holds {shown(u.data)}")
         if not any(pair[0] is a for pair in u.inputs):
-            raise NotYet("the inputs of the result do not hold a: give Value a list with the pair (a, local derivative)")
+            raise NotYet("the inputs of the result do not hold a: give Value a list of the pair (a, local derivative)")
         if len(u.inputs) != 1:
             raise NotYet(f"the result has {len(u.inputs)} inputs; n is a constant, so a is the only one")
         right = n * base ** (n - 1)

@@ -122,12 +122,12 @@ def check_scores_vjp(scores_vjp: Callable[..., Any]) -> None:
         Q, g = rng.normal(size=(B, Tq, D)), rng.normal(size=(B, Tq, Tk))
         mistakes: list[Mistake] = []
         if Tq == Tk:
-            hint = "That is the gradient with g transposed: its first index after the batch is the query, so sum over it."
+            hint = "That is the gradient with g transposed: its index after the batch is the query: sum over it."
             mistakes.append((g @ Q, hint))
         mistakes.append((np.einsum("bqk,bqd->kd", g, Q), "The batch was summed over; K has its own row for each b."))
         where = f"Q {Q.shape}, g {g.shape}: dK"
         got = call(scores_vjp, Q, g, what=where)
         if np.shape(got) == (B, D, Tk) != (B, Tk, D):
-            raise NotYet(f"{where}: got the shape {np.shape(got)}; K is (b, k, d) = {(B, Tk, D)}: swap the last two axes")
+            raise NotYet(f"{where}: got the shape {np.shape(got)}; K is (b, k, d) = {(B, Tk, D)}: swap two axes")
         expect(got, np.einsum("bqk,bqd->bkd", g, Q), where, mistakes)
     print("Right: g and the operand changed places.")

@@ -37,8 +37,8 @@ def check_accumulate(accumulate: Callable[..., Any]) -> None:
     expect(total, [1.0, 2.0], "the first arrival, [1, 2]")
     if np.shares_memory(total, g):
         raise NotYet(
-            "the first arrival: the sum is the array that came, not a copy. The next addition in place would change the "
-            "gradient of somebody else (section 2)"
+            "the first arrival: the sum is the array that came, not a copy. The next addition in place would change "
+            "the gradient of somebody else (section 2)"
         )
     h = np.array([10.0, 10.0])
     total = _accumulated(accumulate, total, h, "the second arrival")
@@ -137,7 +137,7 @@ def _leaves(way_back: Callable[..., Any], root: Step, g: np.ndarray, where: str)
         raise NotYet(f"{where}: return a dict from each leaf to its gradient, not {shown(leaves)}")
     inner = [step for step in leaves if step.inputs]
     if inner:
-        raise NotYet(f"{where}: the dict holds a step that is no leaf (number {inner[0].number}): leaves have no inputs")
+        raise NotYet(f"{where}: the dict holds a step that is no leaf (number {inner[0].number}): it has inputs")
     return leaves
 
 

@@ -57,7 +57,8 @@ def check_roofline(least_time: Callable[..., Any]) -> None:
             raise NotYet(f"{call} gives {got:g} s, expected {right:g} s: {hint}")
         expected = "memory" if memory > compute else "compute"
         if which != expected:
-            raise NotYet(f"{call}: {which!r} should be {expected!r}: computing takes {compute:g} s, moving {memory:g} s")
+            why = f"computing takes {compute:g} s and moving {memory:g} s"
+            raise NotYet(f"{call}: {which!r} should be {expected!r}: {why}")
     print("least_time: right.")
 
 
@@ -74,7 +75,6 @@ def check_cache_bytes(kv_cache_bytes: Callable[..., Any]) -> None:
             (right * 4, "query heads share key heads here: only kv_heads are kept, and queries are not kept at all"),
             (right / 5, "each sequence of the batch has a cache of its own"),
             (right / 3, "each layer has a cache of its own"),
-            (right / 2 * 2 * 8 / 2 / 2, "queries are not kept"),
         ):
             if got == wrong:
                 hint = why
@@ -91,7 +91,7 @@ def check_transpose(transpose_order: Callable[[int], Iterable[tuple[int, int]]])
         if missing:
             raise NotYet(f"transpose_order({n}) leaves out {len(missing)} pairs, such as {missing[0]}")
         if len(pairs) != n * n:
-            raise NotYet(f"transpose_order({n}) gives {len(pairs)} pairs for {n * n} elements: each once, inside the matrix")
+            raise NotYet(f"transpose_order({n}) gives {len(pairs)} pairs for {n * n} elements: each once, and no others")
     n, size = 64, 4096
     cache = Cache(size)
     x, y = cache.array((n, n)), cache.array((n, n))
@@ -104,5 +104,5 @@ def check_transpose(transpose_order: Callable[[int], Iterable[tuple[int, int]]])
         hint = "take blocks: all (i, j) of a small square before the next; a line holds 8 numbers"
         if ratio > 4:
             hint = f"rows of x and columns of y: each y[j, i] fetches a line for one number; {hint}"
-        raise NotYet(f"every pair comes once, but {cache.fetched} bytes are fetched, {ratio:.2f} times the two matrices: {hint}")
+        raise NotYet(f"each pair comes once, but {cache.fetched} bytes are fetched, {ratio:.2f} times the matrices: {hint}")
     print(f"transpose_order: right; {ratio:.2f} times the size of the matrices is fetched.")

@@ -74,7 +74,7 @@ WRONG = [
         lambda g, shape, axis: mean_vjp(g, shape, axis) * shape[axis] / np.prod(shape),
         "length of the axis, 3, not by all 6",
     ),
-    (check_mean_vjp, lambda g, shape, axis: np.broadcast_to(g, shape) / shape[axis], "could not be broadcast|ValueError"),
+    (check_mean_vjp, lambda g, shape, axis: np.broadcast_to(g, shape) / shape[axis], "could not be broadcast"),
     (check_rows_vjp, rows_assigned, "use np.add.at"),
     (check_rows_vjp, lambda g, ids, V: g, "shape of the table"),
     (check_weight_vjp, lambda x, g: np.swapaxes(x, 1, 2) @ g, "sum over the batch"),
@@ -82,7 +82,7 @@ WRONG = [
     (check_weight_vjp, lambda x, g: weight_vjp(x, g) / len(x), "mean over the batch"),
     (check_transpose_vjp, lambda g, axes: g.transpose(axes), "the way back is its inverse"),
     (check_transpose_vjp, lambda g, axes: g.transpose(), "reverses the axes"),
-    (check_scores_vjp, lambda Q, g: np.einsum("bqk,bqd->bdk", g, Q), "swap the last two axes"),
+    (check_scores_vjp, lambda Q, g: np.einsum("bqk,bqd->bdk", g, Q), "swap two axes"),
     (check_scores_vjp, lambda Q, g: g @ Q, "ValueError"),
     (check_scores_vjp, lambda Q, g: np.einsum("bqk,bqd->kd", g, Q), "batch was summed"),
 ]
