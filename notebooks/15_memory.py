@@ -43,10 +43,10 @@ from minilm.plots.roofline import draw_roofs
 # number. Which is faster?
 
 # %%
-def seconds(call, repeats=5):
-    """The shortest of several runs: the others were disturbed."""
-    times = []
-    for _ in range(repeats):
+def seconds(call, at_least=0.15):
+    """The shortest of several runs, for as many seconds: the others were disturbed."""
+    times, begin = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begin < at_least:
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
@@ -151,7 +151,7 @@ for n in (16, 128, 1024):
 
 # %%
 big = rng.standard_normal((2, 1024, 1024), dtype=np.float32)
-peak = 2 * 1024**3 / seconds(lambda: np.matmul(big[0], big[1]))
+peak = 2 * 1024**3 / seconds(lambda: np.matmul(big[0], big[1]), at_least=0.6)
 bandwidth = max(rates[-1], 3 * 4 * N / additions)  # the large copy, or the addition: the better one
 print(f"peak {peak / 1e9:.1f} GFLOP/s, bandwidth {bandwidth / 1e9:.1f} GB/s, ridge {peak / bandwidth:.1f} flops a byte")
 
@@ -172,7 +172,7 @@ points = []
 for B in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
     X = rng.standard_normal((B, C), dtype=np.float32)
     out = np.empty((B, C), np.float32)
-    t = seconds(lambda X=X, out=out: np.matmul(X, W.T, out=out), repeats=3)
+    t = seconds(lambda X=X, out=out: np.matmul(X, W.T, out=out), at_least=0.3)
     points.append((B, intensity(2 * B * C * C, C * C + 2 * B * C), 2 * B * C * C / t, t))
 
 figure = new_figure()
@@ -414,8 +414,8 @@ def chain_by_pieces(x, out, piece):
 
 
 pieces = [1 << p for p in range(11, 24)]
-whole = seconds(lambda: chain(x, z), repeats=3)
-fused = [seconds(lambda piece=piece: chain_by_pieces(x, z, piece), repeats=3) for piece in pieces]
+whole = seconds(lambda: chain(x, z))
+fused = [seconds(lambda piece=piece: chain_by_pieces(x, z, piece)) for piece in pieces]
 figure = new_figure()
 figure.set_size_inches(7, 2.7)
 axes = figure.add_subplot()

@@ -21,9 +21,9 @@ def tinyshakespeare(result: Result) -> str:
     ]
     head = ["model", "parameters", "tokens seen", "validation loss", "training", "a step", "peak memory"]
     return (
-        f"{table(head, rows)}\nCharacters; {result['gpt']['steps']:,} steps of 12 windows of 64 each. The loss, in nats, "
-        f"is that of all {result['gpt']['validation_tokens']:,} labels of the last tenth. nanoGPT's README gives 1.88 for "
-        f"a GPT of this size trained so long.\n"
+        f"{table(head, rows)}\nCharacters; {result['gpt']['steps']:,} steps of 12 windows of 64 each. The loss, in "
+        f"nats, is that of all {result['gpt']['validation_tokens']:,} labels of the last tenth. nanoGPT's README gives "
+        f"1.88 for a GPT of this size trained so long.\n"
     )
 
 
@@ -72,8 +72,8 @@ def quantization(result: Result) -> str:
             f"{table(['weights', 'size', 'perplexity', 'tokens/s written'], rows)}"
         )
     return "\n".join(parts) + (
-        "\nA group of 32 numbers shares a scale (and an offset, where it says so). The weights are turned back to float32 "
-        "as they are used, so what is saved is memory, not time.\n"
+        "\n8 bits: a scale for each row; 4 bits: one for 32 weights, with an offset where it says so. The weights become "
+        "float32 again as they are used, so what is saved is memory, not time.\n"
     )
 
 
