@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -35,14 +34,8 @@ from minilm.kernels.threads import thread_count
 from minilm.training import Trainer, TrainingArguments
 from minilm.training.process import peak_memory
 
-MODEL = "all-MiniLM-L6-v2"
+MODEL, DATA = "all-MiniLM-L6-v2", "rt_polarity"
 PARTS = ("full", "lora", "last", "frozen", "lstm")
-
-
-def data() -> str:
-    """The corpus, from MINILM_TEST_DATA if it is there."""
-    folder = Path(os.environ.get("MINILM_TEST_DATA", "."), "rt_polarity")
-    return str(folder) if folder.is_dir() else "rt_polarity"
 
 
 def documents(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -72,7 +65,7 @@ def part(name: str, limit: int | None) -> dict[str, Any]:
     """Train and score one of them."""
     began = time.perf_counter()
     method = "full" if name == "lstm" else name
-    settings = Settings("lstm" if name == "lstm" else MODEL, "classify", data(), method, limit=limit)
+    settings = Settings("lstm" if name == "lstm" else MODEL, "classify", DATA, method, limit=limit)
     with tempfile.TemporaryDirectory() as folder:
         if name == "full":
             result = documents(settings, Path(folder))

@@ -1,15 +1,16 @@
 """Looking into published models: what each layer would say, where heads look, which words count, and bias probes.
 
     make pretrained
-    python benchmarks/inspection.py                 about three minutes on one core
+    python benchmarks/inspection.py                 about a minute on one core
     python benchmarks/inspection.py lens saliency   these parts; the others in results/inspection.json stay
 
     lens          SmolLM2-135M-Instruct reads "The capital of France is": the logit lens
     attention     its 270 heads on a text that says something twice: which looks back to the token before most, and
                   which to the token that followed the same word (an induction head, Olsson et al. 2022)
-    pairs         paired sentences: "she" against "he", and women's names against men's, with occupations
+    pronouns      paired sentences with occupations: "she" against "he"
+    names         the same with women's names against men's
     association   WEAT and SEAT on all-MiniLM-L6-v2: two associations that nobody minds, and occupations with gender
-    saliency      a classifier of film reviews (a linear layer on all-MiniLM-L6-v2, trained here on 1,500 sentences):
+    saliency      a classifier of film reviews (a linear layer on all-MiniLM-L6-v2, trained here on 1,200 sentences):
                   three attributions of three sentences
 
 What these figures do not show stands in the files of minilm.inspection, and belongs to them. The sentences and lists of
@@ -54,13 +55,14 @@ from minilm.tensor import Tensor, no_grad
 from minilm.text import load_corpus, split_documents
 from minilm.training import Trainer, TrainingArguments
 
-PARTS = ("lens", "attention", "pairs", "association", "saliency")
+PARTS = ("lens", "attention", "pronouns", "names", "association", "saliency")
 SMOLLM2 = "SmolLM2-135M-Instruct"
 PROMPT, ANSWER = "The capital of France is", " Paris"
 REPEATED = "The old sailor met a young painter. Next day the old sailor met a"
 NEUTRAL = ("person", "neighbour", "guest", "student", "visitor", "friend", "stranger")
 NAMES = (("Emily", "Jacob"), ("Anna", "Peter"), ("Sarah", "Thomas"), ("Laura", "Daniel"))
 NAME_TEMPLATES = ("{word} is the {group} in our town.", "{word}, the {group}, came home late.")
+PROBES = {"pronouns": ((("she", "he"),), TEMPLATES), "names": (NAMES, NAME_TEMPLATES)}
 WORDS = {
     "flowers": ("rose", "tulip", "lily", "daisy", "orchid", "violet"),
     "insects": ("wasp", "flea", "mosquito", "cockroach", "maggot", "louse"),
@@ -82,7 +84,7 @@ REVIEWS = (
     "the plot is dull and the jokes fall flat .",
     "this is not a bad film at all .",
 )
-TRAINING, HELD_OUT = 1_500, 500
+TRAINING, HELD_OUT = 1_200, 400
 
 
 def say(line: str) -> None:
@@ -171,49 +173,43 @@ def attention(decoder: Decoder) -> dict[str, Any]:
     }
 
 
-def pairs(decoder: Decoder) -> dict[str, Any]:
-    """d of every occupation, and of people without one, for pronouns and for names."""
+def pairs(decoder: Decoder, name: str) -> dict[str, Any]:
+    """d of every occupation, and of people without one, for pronouns or for names."""
     model, tokenizer = decoder.loaded
     start = tokenizer.special_tokens["<|endoftext|>"]
+    words, templates = PROBES[name]
     people = {**OCCUPATIONS, "no occupation": NEUTRAL}
 
     def likelihood(texts: Sequence[str]) -> Any:
         return log_likelihoods(model, [tokenizer.encode(text) for text in texts], start)
 
-    def probe(words: Sequence[tuple[str, str]], templates: Sequence[str]) -> dict[str, Any]:
-        """{person: d of all its pairs}"""
-        d: dict[str, list[float]] = {}
-        for both in words:
-            sentences = paired_sentences([p for group in people.values() for p in group], both, templates)
-            for pair, value in zip(sentences, probe_pairs(likelihood, sentences), strict=True):
-                d.setdefault(pair.group, []).append(float(value))
-        return d
-
-    result: dict[str, Any] = {"model": SMOLLM2, "people": people}
-    probes = {"pronouns": ((("she", "he"),), TEMPLATES), "names": (NAMES, NAME_TEMPLATES)}
-    for name, (words, templates) in probes.items():
-        d = probe(words, templates)
-        effects = {person: effect(values, Generator(0).spawn(person)) for person, values in d.items()}
-        means = {group: [float(np.mean(d[p])) for p in members] for group, members in people.items()}
-        difference, p = group_difference(*list(means.values())[:2], Generator(0).spawn(name))
-        label = "log p(she) \u2212 log p(he)" if name == "pronouns" else "log p(woman's name) \u2212 log p(man's name)"
-        plot_effects(
-            effects,
-            RESULTS / f"inspection_bias_{name}.png",
-            f"{label}, nats, mean of {len(next(iter(d.values())))} pairs with 95 % interval",
-            f"{SMOLLM2}, paired sentences: {name}",
-            people,
-        )
-        result[name] = {
-            "words": words,
-            "templates": templates,
-            "effects": {person: vars(e) for person, e in effects.items()},
-            "mean_of_group": {group: float(np.mean(m)) for group, m in means.items()},
-            "difference_of_the_two_lists": difference,
-            "p_by_permuting_occupations": p,
-        }
-        say(f"pairs, {name}: {difference:+.2f} nats between the lists, p {p:.4f}")
-    return result
+    d: dict[str, list[float]] = {}
+    for both in words:
+        sentences = paired_sentences([p for members in people.values() for p in members], both, templates)
+        for pair, value in zip(sentences, probe_pairs(likelihood, sentences), strict=True):
+            d.setdefault(pair.group, []).append(float(value))
+    effects = {person: effect(values, Generator(0).spawn(person)) for person, values in d.items()}
+    means = {group: [float(np.mean(d[p])) for p in members] for group, members in people.items()}
+    difference, p = group_difference(*list(means.values())[:2], Generator(0).spawn(name))
+    label = "log p(she) \u2212 log p(he)" if name == "pronouns" else "log p(woman's name) \u2212 log p(man's name)"
+    plot_effects(
+        effects,
+        RESULTS / f"inspection_bias_{name}.png",
+        f"{label}, nats, mean of {len(words) * len(templates)} pairs with 95 % interval",
+        f"{SMOLLM2}, paired sentences: {name}",
+        people,
+    )
+    say(f"{name}: {difference:+.2f} nats between the lists, p {p:.4f}")
+    return {
+        "model": SMOLLM2,
+        "people": people,
+        "words": words,
+        "templates": templates,
+        "effects": {person: vars(e) for person, e in effects.items()},
+        "mean_of_group": {group: float(np.mean(m)) for group, m in means.items()},
+        "difference_of_the_two_lists": difference,
+        "p_by_permuting_occupations": p,
+    }
 
 
 # ----- all-MiniLM-L6-v2
@@ -314,16 +310,19 @@ def main() -> None:
     result = json.loads(path.read_text()) if path.exists() else {"parts": {}}
     decoder, encoder = Decoder(), None
     for name in options.parts:
-        began = time.perf_counter()
+        began, processor = time.perf_counter(), time.process_time()
         if name in ("association", "saliency"):
             encoder = encoder or SentenceEncoder.load()
             found: Any = {"association": association, "saliency": saliency}[name](encoder)
+        elif name in PROBES:
+            found = pairs(decoder, name)
         else:
-            found = {"lens": lens, "attention": attention, "pairs": pairs}[name](decoder)
+            found = {"lens": lens, "attention": attention}[name](decoder)
         seconds = time.perf_counter() - began
         result["parts"][name] = {
             "found": found,
             "seconds": seconds,
+            "processor_seconds": time.process_time() - processor,
             "threads": thread_count(),
             "command": f"python benchmarks/inspection.py {name}",
         }

@@ -104,9 +104,8 @@ class Annotator:
             block = f'<div class="highlight"><pre><code>{chr(10).join(lines)}</code></pre></div>' if lines else ""
             if prose.strip() or block:
                 inner = f" {row.kind or 'opening'}"
-                html.append(
-                    f'<div class="row{inner}"><div class="prose">{anchors}{prose}</div><div class="code">{block}</div></div>'
-                )
+                sides = f'<div class="prose">{anchors}{prose}</div><div class="code">{block}</div>'
+                html.append(f'<div class="row{inner}">{sides}</div>')
         docstring = ast.get_docstring(module.tree)
         contents = [(row.name, row.kind) for row in rows if row.name and "." not in row.name]
         return Page('<div class="annotated">\n' + "\n".join(html) + "\n</div>", contents, first_sentence(docstring))

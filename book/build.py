@@ -1,7 +1,8 @@
 """Build the site: python book/build.py, or `make book`. See README.md beside this file.
 
-1. build/book-pages is written: a page for each file of the library (annotate.py), for each executed chapter (nbconvert),
-   for each document and result, and for each floor of the API; the navigation; MathJax out of an installed package.
+1. build/book-pages is written: a page for each file of the library (annotate.py), for each executed chapter
+   (nbconvert), for each document and result, and for each floor of the API; the navigation; MathJax out of an
+   installed package.
 2. MkDocs makes build/book of it, strictly: a link that leads nowhere is an error.
 """
 
@@ -200,7 +201,8 @@ class Site:
         """A page for each floor: its public names, in the order of the files they come from."""
         navigation = ["api/index.md"]
         lines = ["# API reference\n", "What each floor of the library offers, from its docstrings.\n"]
-        floors = [p for p in self.table.files if len(p.parts) == 3 and p.name == "__init__.py" and p.parts[0] == "minilm"]
+        packages = [p for p in self.table.files if p.name == "__init__.py"]
+        floors = [p for p in packages if len(p.parts) == 3 and p.parts[0] == "minilm"]
         singles = [Path("minilm/errors.py"), Path("minilm/backend.py"), Path("minilm/random.py")]
         order = {path: i for i, path in enumerate(self.table.files)}
         for path in [*singles, *floors]:
@@ -217,7 +219,8 @@ class Site:
             page = f"api/{module}.md"
             docstring = ast.get_docstring(self.table.modules[module].tree)
             source = relative(self.map.page_of(path) or "", page)
-            text = [f"# {module}\n", f"{_plain(first_sentence(docstring))}. The source: [{_plain(path.as_posix())}]({source}).\n"]
+            about = f"{_plain(first_sentence(docstring))}. The source: [{_plain(path.as_posix())}]({source}).\n"
+            text = [f"# {module}\n", about]
             for place in found:
                 text.append(f"::: {place.module}.{place.name}\n")
                 target = relative(html_address(self.map.page_of(self.table.modules[place.module].path) or ""), "api/x")

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
+from formulas import display
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from pygments import highlight
@@ -34,7 +35,10 @@ Linker = Callable[[str], str | None]
 
 
 def formula_html(text: str) -> str:
-    """A block in plain characters whose lines are kept."""
+    """A formula in plain characters: set as one where it can be, else with its lines kept."""
+    converted = display(text)
+    if converted is not None:
+        return f'<div class="arithmatex">\\[{escape(converted)}\\]</div>\n'
     return f'<div class="formula">{escape(text)}</div>\n'
 
 
@@ -44,7 +48,9 @@ def is_program(text: str) -> bool:
         tree = ast.parse(text)
     except SyntaxError:
         return False
-    return any(isinstance(node, ast.Call | ast.Import | ast.ImportFrom | ast.FunctionDef) for node in ast.walk(tree))
+    signs = (ast.Attribute, ast.Import, ast.ImportFrom, ast.FunctionDef, ast.keyword, ast.For, ast.With)
+    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return any(isinstance(node, signs) for node in ast.walk(tree)) or any(isinstance(text, str) for text in texts)
 
 
 def block_html(text: str) -> str:
@@ -155,7 +161,7 @@ def render(text: str, link: Linker | None = None) -> str:
 def leading_formula(paragraph: str) -> tuple[str, str] | None:
     """The formula with which a docstring opens, one line for each equation, and the words after it; or None."""
     first, _, rest = paragraph.partition("\n")
-    if not FORMULA.match(first) or "`" in first:
+    if not FORMULA.match(first) or "`" in first or re.match(r"[A-Z][a-z]{2}", first):
         return None
     pieces = re.split(r";  +", first)
     equations = [piece for piece in pieces if " = " in piece]
@@ -169,7 +175,8 @@ def as_markdown(docstring: str) -> str:
     first, blank, rest = docstring.partition("\n\n")
     opening = ""
     if found := leading_formula(first):
-        opening = f"```text\n{found[0]}\n```\n\n"
+        converted = display(found[0])
+        opening = f"$$\n{converted}\n$$\n\n" if converted else f"```text\n{found[0]}\n```\n\n"
         first = found[1]
     lines = []
     in_list = False
@@ -179,7 +186,7 @@ def as_markdown(docstring: str) -> str:
             in_list = part is not None and not part[1].startswith("Example")
         if in_list or not line.startswith("    "):
             pieces = re.split(r"(`+[^`]+`+|\$[^$\n]+\$)", line)
-            pieces[::2] = [piece.replace("<", "&lt;").replace("*", "\\*").replace("[", "&#91;") for piece in pieces[::2]]
+            pieces[::2] = [p.replace("<", "&lt;").replace("*", "\\*").replace("[", "&#91;") for p in pieces[::2]]
             line = "".join(pieces)
         lines.append(line)
     return opening + "\n".join(lines)

@@ -4,7 +4,7 @@
     table.files                                       # every file of minilm/ and kernels/, in reading order
     table.resolve("minilm.functional", "softmax")     # Place("minilm.functional.softmax", "softmax")
 
-The reading order is that of the docstrings: minilm/__init__.py names the floors, the docstring of each package its files.
+The reading order is that of the docstrings: minilm/__init__.py names the floors, each package's docstring its files.
 Names are found by reading the source (ast), imports are followed to where a thing is defined. What is only known
 when the program runs (the attributes of a variable, say) is left without a link: no link is better than a wrong one.
 """

@@ -28,6 +28,7 @@
 # %%
 import math
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -38,8 +39,10 @@ from checks import source
 from checks.chapter_00 import check_attention, check_perplexity, check_printed_result, check_softmax
 from checks.drawing import boxes_figure, matrices_figure
 from minilm import Tensor, nn
+from minilm.models import BERTConfig, BERTForSequenceClassification
 from minilm.plots.loss_curves import COLOURS, new_figure
 from minilm.text import WordTokenizer, clean
+from minilm.training import Trainer, TrainingArguments
 
 # %% [markdown]
 # ## 1. The pipeline
@@ -227,8 +230,8 @@ print("largest difference from minilm's attention below 1e-12:", bool(np.abs(O -
 # $$\mathrm{Var}(q \cdot k) = \sum_{d=1}^{d_k} \mathrm{Var}(q_d k_d) = d_k .$$
 #
 # So scores grow as $\sqrt{d_k}$. Differences of scores become large, and since the ratio of two weights is the
-# exponential of the difference, one key takes all the weight: softmax turns into a maximum, whose derivative is zero
-# almost everywhere, and nothing is learned. Dividing by $\sqrt{d_k}$ brings the variance back to 1, whatever the
+# exponential of the difference, one key takes all the weight: softmax turns into a hard choice, whose derivative is
+# zero almost everywhere, and nothing is learned. Dividing by $\sqrt{d_k}$ brings the variance back to 1, whatever the
 # width.
 
 # %%
@@ -258,7 +261,7 @@ figure
 #
 # $$\text{(wrong)}\qquad \mathrm{Attention}(Q, K, V) = \frac{\mathrm{softmax}(QK^\top/\sqrt{d_k})}{V}$$
 #
-# It is not a matter of notation. Four tests refute it, and each needs less than a minute:
+# It is not a matter of notation. Four simple tests refute it:
 #
 # 1. **Shapes.** $P$ is $(T_q, T_k)$ and $V$ is $(T_k, d_v)$: an elementwise division of the two does not exist, unless
 #    the sizes happen to agree. And the result should be $(T_q, d_v)$.
@@ -337,9 +340,9 @@ matrices_figure(
 
 # %% [markdown]
 # Neither reading gives $\frac13[1, 1, 1]$. The picture shows where the printed result may come from: it is the second
-# row of $P$. The second query is all zeros, so it weighs the three keys equally. That row holds *weights*,
-# before the values enter, and it belongs to one of three queries. And with the article's own division by $V$ the
-# example has no finite result at all, because the first value is 0:
+# row of $P$. The second query is zero, and so are its scores: it weighs the three keys equally. That row holds
+# *weights*, before the values enter, and it belongs to one of three queries. And with the article's own division by $V$
+# the example has no finite result at all, because the first value is 0:
 
 # %% tags=["deterministic"]
 with np.errstate(divide="ignore"):
@@ -412,7 +415,8 @@ refused(lambda: lstm(words, (state, state)))
 logits = Tensor(np.zeros((32, 1000), dtype="float32"))  # (B, V)
 refused(lambda: F.cross_entropy(logits, np.zeros((32, 1), dtype="int64")))
 
-print("one argmax over the batch:", np.shape(logits.numpy().argmax()), "- wanted:", logits.numpy().argmax(-1).shape)
+array = logits.numpy()
+print("shape of one argmax over the batch:", np.shape(array.argmax()), " of one a row:", array.argmax(axis=-1).shape)
 
 # %% [markdown]
 # The working version has the same sizes, and a comment at each place where the original went wrong:
@@ -438,20 +442,52 @@ print(f"loss before training: {loss.item():.1f}; log 1000 = {math.log(1000):.1f}
 # %% [markdown]
 # ## 9. The second program: fine-tuning
 #
-# The other program fine-tunes a published model with Hugging Face's trainer. In minilm it is the same few lines:
+# The other program fine-tunes a published model, "bert-base-uncased" with a new layer for classification on top, with
+# Hugging Face's trainer. In minilm it is the same few lines. A stand-in for the model and for the reviews makes them
+# run here: a BERT with one small layer, and texts of eight random words, in which word 0 or word 1 tells the class.
+
+
+# %%
+def reviews(n, seed):
+    rng = np.random.default_rng(seed)
+    ids, labels = rng.integers(2, 20, (n, 8)), rng.integers(0, 2, n)
+    ids[np.arange(n), rng.integers(0, 8, n)] = labels  # one word of each text
+    return [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
+
+
+minilm.manual_seed(0)
+config = BERTConfig(vocab_size=20, block_size=8, n_layer=1, n_head=2, n_embd=32, n_hidden=64, dropout=0.0)
+model = BERTForSequenceClassification(config)
+train_dataset, eval_dataset = reviews(640, seed=0), reviews(160, seed=1)
+
+# %% tags=["deterministic"]
+with tempfile.TemporaryDirectory() as folder:
+    args = TrainingArguments(
+        output_dir=folder,
+        num_train_epochs=3,
+        per_device_train_batch_size=16,
+        per_device_eval_batch_size=16,
+        learning_rate=3e-3,  # not in the article: see below
+        progress=False,
+    )
+    trainer = Trainer(model=model, args=args, train_dataset=train_dataset, eval_dataset=eval_dataset)
+    before = trainer.evaluate()["eval_loss"]
+    trainer.train()
+print(f"loss on texts that were not trained on: {before:.1f} before, {trainer.evaluate()['eval_loss']:.1f} after")
+
+# %% [markdown]
+# The article's lines are right. What they leave out matters, though:
 #
-# ```python
-# args = TrainingArguments(output_dir="runs/reviews", num_train_epochs=3,
-#                          per_device_train_batch_size=16, per_device_eval_batch_size=16)
-# trainer = Trainer(model=model, args=args, train_dataset=train, eval_dataset=validation)
-# trainer.train()
-# ```
+# - The layer on top is *new* and knows nothing before training: the classification is not in the published weights.
+# - The texts must be tokenized, with the model's own tokenizer.
+# - The default learning rate, `5e-5`, is right for weights that were trained before. For our random ones it is far too
+#   small: that is why the cell sets another.
+# - With the default settings `train()` never looks at `eval_dataset`, neither here nor in Hugging Face's trainer.
+#   Whether three epochs are too many only an evaluation tells, and it has to be asked for: `trainer.evaluate()`, or
+#   `eval_strategy="epoch"`.
 #
-# These lines are right. What they leave out matters, though. The model is "bert-base-uncased" with a *new* layer on
-# top, which knows nothing before training: the classification is not in the published weights. The data sets must be
-# tokenized with the model's own tokenizer. And `train()` reports losses; whether three epochs were too many, and what
-# share of answers is right, only an evaluation on texts that were not trained on can say.
-# [Chapter 11](11_bert.ipynb) trains such a classifier, and [chapter 14](14_fine_tuning.ipynb) compares ways to do it.
+# [Chapter 11](11_bert.ipynb) explains the model, and [chapter 14](14_fine_tuning.ipynb) fine-tunes a published one and
+# compares ways to do it.
 
 # %% [markdown]
 # ## 10. What else they name, and where it is

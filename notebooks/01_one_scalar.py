@@ -11,7 +11,7 @@
 #
 # A network with a million parameters is trained by asking one question a million times: if this parameter were a little
 # larger, would the loss grow or shrink, and how much? This chapter answers all of these questions in one pass, on
-# plain Python numbers, with an engine of twenty lines. Readers who come from micrograd or from one of the GPTs in 200
+# plain Python numbers, with an engine of 27 lines. Readers who come from micrograd or from one of the GPTs in 200
 # lines will recognise it; the last part says what minilm does otherwise, and why.
 #
 # **What you will be able to do**
@@ -129,12 +129,12 @@ print(f"dL/db = dL/ds · 1 = {dL_ds:.4f}")
 # by *all* inputs are there. This is **reverse mode**, in networks called *backpropagation*.
 #
 # (Going forwards, from one input to all that depends on it, works as well, and needs one pass for each input. With a
-# million parameters and one loss, backwards is a million times cheaper.)
+# million parameters and one loss that is a million passes, and backwards it is one.)
 #
 # What must be kept is a record of which number was computed from which, and the local derivatives: a **graph**.
 
 # %% [markdown]
-# ## 5. An engine of twenty lines
+# ## 5. An engine of 27 lines
 #
 # A `Value` holds a number, its derivative `grad` (that is $dL/d\,\text{value}$, once it is known), and what it was
 # computed from: pairs of an input and the local derivative with respect to it.
@@ -160,13 +160,13 @@ class Value:
     def backward(self):
         self.grad = 1.0  # dL/dL
         for value in reversed(in_order(self)):
-            for source, local in value.inputs:
-                source.grad += value.grad * local  # += : a sum over all uses
+            for parent, local in value.inputs:
+                parent.grad += value.grad * local  # += : a sum over all uses
 
 
 # %% [markdown]
 # `backward` is the formula of section 3, from the side of the consumer: instead of collecting from all consumers, each
-# consumer $u_k$ adds its part to `source.grad`. When the loop arrives at a value, all of its consumers must have added
+# consumer $u_k$ adds its part to `parent.grad`. When the loop arrives at a value, all of its consumers must have added
 # theirs. So the loop needs an order in which every value comes *after* all that it was computed from, and runs it in
 # reverse. Such an order is called *topological*; a walk that lists a value once its inputs are listed finds it:
 
@@ -178,8 +178,8 @@ def in_order(root):
     def visit(value):
         if value not in seen:
             seen.add(value)
-            for source, _ in value.inputs:
-                visit(source)
+            for parent, _ in value.inputs:
+                visit(parent)
             order.append(value)  # after all of its inputs
 
     visit(root)
@@ -213,8 +213,8 @@ def draw(root, height):
     nodes = {value: f"{value.name}\n{value.data:.3f}\ngrad {value.grad:.3f}" for value in order}
     edges = {}
     for value in order:
-        for source, local in value.inputs:  # two arrows between the same two values are drawn as one
-            edges.setdefault((source, value), []).append(f"{local:.2f}")
+        for parent, local in value.inputs:  # two arrows between the same two values are drawn as one
+            edges.setdefault((parent, value), []).append(f"{local:.2f}")
     edges = [(*pair, "\n".join(local)) for pair, local in edges.items()]
     return graph_figure(nodes, edges, {value: COLOURS[0] for value in order if not value.inputs}, height, fontsize=8)
 
@@ -224,9 +224,9 @@ draw(L, height=2.3)
 # %% [markdown]
 # ### The order matters
 #
-# What if the way back does not wait? The function below visits values as they are first reached, nearest first. In $L =
-# 3y + \tanh(1 \cdot y)$ with $y = x^2$, it reaches $y$ by way of $3y$, and hands its grad on to $x$ before the longer
-# way, through $\tanh$, has added its part.
+# What if the way back does not wait? The function below visits values as they are first reached, nearest first. In
+# $L = 3y + \tanh(1 \cdot y)$ with $y = x^2$, it reaches $y$ by way of $3y$, and hands its grad on to $x$ before the
+# longer way, through $\tanh$, has added its part.
 
 
 # %% tags=["deterministic"]
@@ -235,11 +235,11 @@ def backward_without_order(root):
     queue, seen = [root], {root}
     while queue:
         value = queue.pop(0)
-        for source, local in value.inputs:
-            source.grad += value.grad * local
-            if source not in seen:
-                seen.add(source)
-                queue.append(source)
+        for parent, local in value.inputs:
+            parent.grad += value.grad * local
+            if parent not in seen:
+                seen.add(parent)
+                queue.append(parent)
 
 
 def example():
@@ -314,8 +314,9 @@ print("answers:", [round(network(x).data, 1) for x in inputs], " targets:", targ
 print("values in the graph of one step:", len(in_order(L)))
 
 # %% [markdown]
-# (Not every start gets there. With `random.seed(2)` the loss stays near 4: two of the four answers are stuck at 0,
-# where the derivatives cancel. Training finds a low place near the start, not the lowest one.)
+# (Not every start gets there. With `random.seed(2)` the loss stays near 4: one of the four answers is stuck at the
+# wrong end of tanh, where it is flat and its derivative nearly 0. Training finds a low place near the start, not the
+# lowest one.)
 #
 # Note the line that sets every `grad` to zero. `backward` *adds* (it must, because of section 3), so without that line
 # the second step would go along the sum of two steps' derivatives. Forgetting it is the most common mistake in a
@@ -485,19 +486,19 @@ check_power(power, Value)
 def in_order_without_recursion(root):
     waiting, stack, seen = {}, [root], {root}
     while stack:  # how many uses has each value?
-        for source, _ in stack.pop().inputs:
-            waiting[source] = waiting.get(source, 0) + 1
-            if source not in seen:
-                seen.add(source)
-                stack.append(source)
+        for parent, _ in stack.pop().inputs:
+            waiting[parent] = waiting.get(parent, 0) + 1
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
     listed, ready = [], [root]
     while ready:
         value = ready.pop()
         listed.append(value)
-        for source, _ in value.inputs:
-            waiting[source] -= 1
-            if waiting[source] == 0:  # all of its consumers are listed
-                ready.append(source)
+        for parent, _ in value.inputs:
+            waiting[parent] -= 1
+            if waiting[parent] == 0:  # all of its consumers are listed
+                ready.append(parent)
     return listed[::-1]
 
 

@@ -103,8 +103,8 @@ def agrees(dx, f, x, g):
 # $$\frac{\partial y_k}{\partial x_i} = f'(x_i)\,\delta_{ki}, \qquad
 #   dx_i = \sum_k g_k f'(x_i)\,\delta_{ki} = g_i f'(x_i).$$
 #
-# A delta under a sum picks out one term. That step comes back in every derivation below. As arrays: $dx = g \cdot
-# f'(x)$.
+# A delta under a sum picks out one term. That step comes back in every derivation below. As arrays:
+# $dx = g \cdot f'(x)$.
 
 # %% tags=["deterministic"]
 x, g = rng.normal(size=(2, 3)), rng.normal(size=(2, 3))

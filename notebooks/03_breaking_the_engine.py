@@ -137,8 +137,9 @@ graph_figure(names | {"array": array}, [(name, "array") for name in names], {"ar
 
 # %% [markdown]
 # The simple mend is to copy: `self.grad = g.copy()`. It is right, and it copies every array on the way back, though
-# most of them are never added to. Never adding in place (`self.grad = self.grad + g`) is right too, and makes a new
-# array for each contribution: a weight that is used a hundred times allocates a hundred arrays of its size.
+# most of them are never added to. Never adding in place (`self.grad = self.grad + g`) is right too, as long as nobody
+# else changes a `.grad` in place, and makes a new array for each contribution: a weight that is used a hundred times
+# allocates a hundred arrays of its size.
 #
 # minilm asks for each array: *is it ours?* An array that the engine made itself (by an addition) is its own. One that a
 # vjp returned is the engine's own only if nobody else holds it: it is not the cotangent handed on, no view, and not
@@ -234,6 +235,13 @@ graph_figure(text, steps, dict.fromkeys(numbers, COLOURS[0]), height=2.2)
 
 # %%
 source(tape.backpropagate)
+
+# %% [markdown]
+# How to read it: `pending` holds what has arrived and waits; `sums_at` puts a node on the heap when the first gradient
+# arrives at it. The `while` loop takes the node with the highest number, calls its vjps (`_vjps`), brings each gradient
+# to the shape of its input (`_fitted`: chapter 2's undone broadcast), finds out whose array it is (section 2), and adds
+# it to what waits at the input. When the heap is empty, only leaves are left in `pending`. Two lines are still to be
+# explained: `_check_versions` (section 6) and `node.free()` (section 5).
 
 # %% [markdown]
 # ## 4. Sixty residuals
@@ -375,7 +383,7 @@ figure
 # there is no cycle, by two rules:
 #
 # - A node points to what it was computed from, never the other way. A `Tensor` knows the node that made it; the node
-#   does not know the Tensor. (Where it must, for `retain_grad`, it holds a weak reference.)
+#   does not know the Tensor that holds its output. (Where it must, for `retain_grad`, it has a weak reference.)
 # - A vjp closes over *arrays*, never over Tensors. It gets its cotangent as an argument, so it need not know `out`.
 
 # %%
@@ -501,8 +509,8 @@ source(Step)
 
 # %% [markdown]
 # Write `way_back(root, g)`, which returns a dict from each *leaf* (a step without inputs) to its gradient. No
-# recursion, each step once, and nobody's array changed. (`import heapq`, or take `max(waiting, key=lambda step:
-# step.number)`.)
+# recursion, each step once, and nobody's array changed. (`import heapq`, or take
+# `max(waiting, key=lambda step: step.number)`.)
 
 
 # %%

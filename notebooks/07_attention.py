@@ -24,13 +24,13 @@
 
 # %%
 import numpy as np
-from checks import source
-from checks.chapter_07 import check_attend, check_gradient, check_padding_mask, check_rotary, check_split_heads
-from checks.drawing import matrices_figure
 from matplotlib.patches import Rectangle
 
 import minilm
 import minilm.functional as F
+from checks import source
+from checks.chapter_07 import check_attend, check_gradient, check_padding_mask, check_rotary, check_split_heads
+from checks.drawing import matrices_figure
 from minilm import Tensor, nn, no_grad, optim
 from minilm.plots.loss_curves import COLOURS, GREY, new_figure
 

@@ -26,10 +26,10 @@
 import time
 
 import numpy as np
+
 from checks import source
 from checks.cache import Cache
 from checks.chapter_15 import check_cache_bytes, check_intensity, check_roofline, check_transpose
-
 from minilm.kernels.matmul.blocked import fetched_bytes
 from minilm.plots.loss_curves import COLOURS, GREY, new_figure
 from minilm.plots.roofline import draw_roofs

@@ -229,13 +229,16 @@ def accuracy(
     limit: int | None = None,
 ) -> dict[str, Any]:
     """Accuracy, macro F1 and confusion matrix of a table with a text and a class on each row."""
+    from minilm.pretrained import TextClassifier
+
     if data is None:
         raise DataError("name the texts and their classes with --data: a .csv, .tsv or .jsonl file")
     texts, labels = (column[:limit] for column in _labelled(data, text_column, label_column))
     K = model.config.num_labels
     known = own_class_names(run, model)
     names = known if set(labels) <= set(known) else class_names(labels, K)
-    examples = [{**_read(model, tokenizer, t), "labels": names.index(k)} for t, k in zip(texts, labels, strict=True)]
+    encode = TextClassifier(model, tokenizer, names).encode
+    examples = [{**encode(t), "labels": names.index(k)} for t, k in zip(texts, labels, strict=True)]
     examples.sort(key=lambda example: len(example["input_ids"]))  # little padding
     batches = OrderedBatches(examples, CLASSIFIED_AT_ONCE)
     return _numbers(data, evaluate_classifier(model, runs._watched(batches, "classifying"), names))
@@ -283,14 +286,6 @@ def class_names(labels: Sequence[str], K: int) -> list[str]:
         listed = ", ".join(map(repr, found[:5])) + (" ..." if len(found) > 5 else "")
         raise DataError(f"the model knows {K} classes, and the data name {len(found)}: {listed}")
     return found
-
-
-def _read(model: Any, tokenizer: Any, text: str) -> dict[str, Any]:
-    """A text as the model reads it, cut to its context."""
-    ids = tokenizer.encode(text)
-    if hasattr(tokenizer, "pair"):  # WordPiece: [CLS] and [SEP]
-        return tokenizer.pair(ids, max_length=model.context_length)._asdict()
-    return {"input_ids": ids[: model.context_length]}
 
 
 # ----- a text

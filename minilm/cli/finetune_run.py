@@ -193,7 +193,7 @@ def _describe(settings: Settings, task: Task, folder: Path, result: dict[str, An
     facts([
         *task.facts,
         ("model", f"{settings.model}, {type(task.model).__name__}: {count(whole)} parameters"),
-        ("method", f"{settings.method}{lora}: {count(trained)} of them are trained ({trained / whole:.2%})"),
+        ("method", f"{settings.method}{lora}: {count(trained)} numbers are trained ({trained / whole:.2%})"),
         ("training", f"{epochs:g} epochs in batches of {settings.batch_size}, learning rate {rate:g}"),
         ("written to", f"{folder} (Ctrl-C stops; then: minilm finetune --resume {shown(folder)})"),
     ])  # fmt: skip

@@ -35,7 +35,7 @@ def attention_maps(model: Module, *inputs: Any, **more: Any) -> dict[str, np.nda
         Seq2SeqLSTM the one map is "attention".
 
     Raises:
-        ConfigurationError: if the model has no attention.
+        ConfigurationError: if the model has no attention, or hands a layer its mask by name: a hook does not see that.
     """
     found: dict[str, list[np.ndarray]] = {}
     removers = []
@@ -44,6 +44,9 @@ def attention_maps(model: Module, *inputs: Any, **more: Any) -> dict[str, np.nda
             where = re.sub(r"\.\d+(?=\.)", "", name)
 
             def look(layer: Any, arguments: tuple[Any, ...], output: Tensor, where: str = where) -> None:
+                if isinstance(layer, SelfAttention) and len(arguments) > 3 and arguments[3] is not None:
+                    raise ConfigurationError("attention maps are of a whole text at once: leave the caches out")
+                _check_arguments(layer, arguments, output, where)
                 weights = _self_weights if isinstance(layer, SelfAttention) else _cross_weights
                 found.setdefault(where, []).append(to_numpy(weights(layer, *arguments).data))
 
@@ -61,11 +64,19 @@ def attention_maps(model: Module, *inputs: Any, **more: Any) -> dict[str, np.nda
     return {where: np.stack(maps) for where, maps in found.items()}
 
 
+def _check_arguments(layer: Module, arguments: tuple[Any, ...], output: Tensor, where: str) -> None:
+    """Was that all that the layer was given? Then it puts out the same again. (Hooks are told of positions only.)"""
+    before, again = to_numpy(output.data), to_numpy(layer.forward(*arguments).data)
+    if not np.allclose(again, before, rtol=1e-3, atol=1e-3 * float(np.abs(before).max(initial=0.0))):
+        raise ConfigurationError(
+            f"{where} was called with arguments by name, and its map would be wrong: pass the mask by position, as "
+            "TransformerBlock does"
+        )
+
+
 def _self_weights(
-    layer: SelfAttention, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, cache: Any = None
+    layer: SelfAttention, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, cache: None = None
 ) -> Tensor:
-    if cache is not None:
-        raise ConfigurationError("attention maps are of a whole text at once: leave the caches out")
     H, Hk = layer.num_heads, layer.num_kv_heads
     D = x.shape[-1] // H
     query, key, _ = layer.qkv_proj(x).split([H * D, (H + Hk) * D], axis=-1)

@@ -25,7 +25,7 @@ from minilm.pretrained.safetensors_file import parse_json
 from minilm.pretrained.stored import map_file
 from minilm.pretrained.vocabularies import write_json
 from minilm.text import Tokenizer, WordPieceTokenizer, pad_collate
-from minilm.training import load_model
+from minilm.training import find_checkpoint, load_model
 
 
 class TextClassifier:
@@ -56,7 +56,8 @@ class TextClassifier:
             raise CheckpointError(f"{path} comes without a tokenizer: there is no way to read a text with it")
         if isinstance(model, LSTMClassifier):
             return cls(model, tokenizer, model.config.classes)
-        return cls(model, tokenizer, read_class_names(folder, model.config.num_labels))
+        named = find_checkpoint(folder, best=True) if ours else folder
+        return cls(model, tokenizer, read_class_names(named, model.config.num_labels))
 
     def encode(self, text: str) -> dict[str, Any]:
         """What the model takes of a text: input_ids (T,), and for a BERT token_type_ids; cut to max_tokens."""

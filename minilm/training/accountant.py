@@ -16,8 +16,8 @@ noise of sigma times the bound. Two ways to add up what each step gives away, bo
     pld    the distribution of the privacy loss itself (Koskela et al. 2020); tighter, slower
 
 What the figure does not cover: what is chosen by looking at the data (learning rate, number of steps, which run to
-keep), the training losses that a log prints, and a seed that somebody knows: noise that can be drawn again hides
-nothing.
+keep), the losses that a log prints, and a seed that somebody knows: noise that can be drawn again hides nothing. How
+many examples there are is taken to be public.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ RAW_TEX = r"""() => {
   const found = [];
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     if (node.parentElement.closest("code, pre, script, style, mjx-container, noscript")) continue;
-    if (/\$\$|\\\(|\\\[|\\(frac|sum|sqrt|top|mathrm|begin)\b/.test(node.textContent)) found.push(node.textContent.trim());
+    const raw = /\$\$|\\\(|\\\[|\\(frac|sum|sqrt|top|mathrm|begin)\b/;
+    if (raw.test(node.textContent)) found.push(node.textContent.trim());
   }
   for (const math of document.querySelectorAll(".arithmatex")) {
     if (!math.querySelector("mjx-container")) found.push("not set: " + math.textContent);
@@ -27,7 +28,8 @@ RAW_TEX = r"""() => {
 TOO_WIDE = """() => {
   const page = document.documentElement;
   if (page.scrollWidth <= page.clientWidth) return [];
-  const wide = [...document.querySelectorAll("main *")].filter((e) => e.getBoundingClientRect().right > page.clientWidth + 1);
+  const sticksOut = (e) => e.getBoundingClientRect().right > page.clientWidth + 1;
+  const wide = [...document.querySelectorAll("main *")].filter(sticksOut);
   return [`${page.scrollWidth} > ${page.clientWidth}`, ...wide.slice(0, 3).map((e) => e.outerHTML.slice(0, 120))];
 }"""
 

@@ -87,7 +87,8 @@ def test_the_search_finds_online_softmax_and_leads_there(site, browser, width):
         first.wait_for(timeout=20_000)
         address = first.get_attribute("href")
         first.click()
-        page.wait_for_url(lambda url: url.split("?")[0].split("#")[0].endswith(address.split("?")[0].split("#")[0].split("/")[-1]))
+        name = address.partition("?")[0].partition("#")[0].rpartition("/")[2]
+        page.wait_for_url(lambda url: f"/{name}" in url)
         assert "online softmax" in page.locator("main").inner_text().lower()
         assert sight.problems == []
 

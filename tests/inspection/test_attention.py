@@ -8,7 +8,7 @@ import pytest
 from minilm import no_grad
 from minilm.errors import ConfigurationError
 from minilm.inspection import attention_maps
-from minilm.nn import ALiBi, CrossAttention, SelfAttention
+from minilm.nn import ALiBi, CrossAttention, KVCache, Module, SelfAttention
 from minilm.tensor import Tensor
 from tests.inspection.small_models import IDS, MASK, TARGET, T, small
 
@@ -107,10 +107,7 @@ def test_transformer_tells_the_same_as_its_own_method():
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_alibi_is_in_the_weights(masked):
-    class Model(SelfAttention):
-        pass
-
-    layer = Model(8, 2, alibi=ALiBi(2)).eval()
+    layer = SelfAttention(8, 2, alibi=ALiBi(2)).eval()
     x = Tensor(np.random.default_rng(0).normal(size=(2, T, 8)).astype(np.float32))
     mask = Tensor(MASK)[:, None, None, :] if masked else None
     (found,) = attention_maps(layer, x, mask)[""]
@@ -129,6 +126,23 @@ def test_looking_leaves_the_model_as_it_was():
     with pytest.raises(ValueError, match="axes"):
         attention_maps(model, IDS[0])
     assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_mask_that_the_hook_cannot_see_and_caches_are_refused():
+    class ByName(Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = SelfAttention(8, 2)
+
+        def forward(self, x):
+            return self.attention(x, is_causal=True)
+
+    x = Tensor(np.random.default_rng(0).normal(size=(2, T, 8)).astype(np.float32))
+    with pytest.raises(ConfigurationError, match="by name"):
+        attention_maps(ByName(), x)
+    model = small("gpt")
+    with pytest.raises(ConfigurationError, match="leave the caches out"):
+        attention_maps(model, IDS, None, [KVCache(16) for _ in model.blocks])
 
 
 def test_a_model_without_attention_is_refused():

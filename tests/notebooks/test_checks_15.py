@@ -1,6 +1,7 @@
 """The checkers of chapter 15: a right answer passes, and each usual mistake is named; and the simulated cache."""
 
 import pytest
+
 from checks import NotYet, chapter_15
 from checks.cache import Cache
 

@@ -59,6 +59,13 @@ def test_a_recurrent_one_is_read_from_its_checkpoint(tmp_path):
     np.testing.assert_allclose(classifier.probabilities(["a b", "", "c"]).sum(axis=1), 1)
 
 
+def test_a_checkpoint_of_a_bert_numbers_its_classes(folder, tmp_path):
+    model, tokenizer = from_pretrained(folder)
+    save_checkpoint(tmp_path / "run" / "checkpoint-3", model, tokenizer)
+    for path in (tmp_path / "run", tmp_path / "run" / "checkpoint-3"):
+        assert TextClassifier.load(path).names == ["0", "1", "2"]
+
+
 def test_what_gives_no_classes_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match=r"is a BERT, which gives no classes: .*minilm finetune"):
         TextClassifier.load(write_encoder(tmp_path / "base"))

@@ -1,0 +1,189 @@
+"""The source pages: every line of a file once, names linked to what they mean, formulas as formulas."""
+
+import ast
+import re
+from html import unescape
+from pathlib import Path
+
+import pytest
+from annotate import Annotator, links_of, local_names, rows_of
+from connections import Connections, missing_from_the_table
+from formulas import display, latex
+from prose import as_markdown, leading_formula, render
+from symbols import Module, Place, SymbolTable, mentioned_order, module_name
+
+from minilm.tensor.operation import OPERATIONS
+from tests.package.source import ROOT, library_files
+
+
+@pytest.fixture(scope="module")
+def table():
+    return SymbolTable(ROOT)
+
+
+@pytest.fixture(scope="module")
+def connections(table):
+    return Connections(table)
+
+
+def module_of(source, path="minilm/planted.py"):
+    return Module(module_name(Path(path)), Path(path), source, ast.parse(source))
+
+
+def address(place):
+    return f"{place.module}#{place.name}"
+
+
+def text_of(html):
+    return unescape(re.sub(r"<[^>]+>", "", html))
+
+
+def test_the_pages_are_all_files_of_the_library_each_once(table):
+    assert sorted(table.files) == library_files()
+
+
+def test_the_reading_order_is_that_of_the_docstrings(table):
+    order = [path.as_posix() for path in table.files]
+    expected = [
+        *("minilm/__init__.py", "minilm/errors.py", "minilm/backend.py", "minilm/tensor/tensor.py"),
+        *("minilm/tensor/tape.py", "minilm/functional/elementwise.py", "minilm/functional/softmax.py"),
+        *("minilm/nn/module.py", "minilm/text/tokenizers/char.py", "minilm/models/gpt.py"),
+        *("minilm/training/trainer.py", "kernels/__init__.py", "kernels/attention/loops.py", "kernels/attention/blocked.py"),
+    ]
+    assert [path for path in order if path in expected] == expected
+
+
+def test_a_list_counts_before_a_sentence_and_what_is_not_named_comes_last():
+    text = "About pairs. Read them in this order.\n\n    bytes   first\n    pairs   second\n"
+    assert mentioned_order(["extra", "pairs", "bytes"], text) == ["bytes", "pairs", "extra"]
+
+
+@pytest.mark.parametrize("path", library_files(), ids=str)
+def test_each_line_of_a_file_stands_in_one_row_and_every_word_of_it_on_the_page(table, path):
+    module = table.modules[module_name(path)]
+    rows = rows_of(module)
+    lines = module.source.splitlines()
+    assert [n for row in rows for n in range(row.first, row.last + 1)] == list(range(1, len(lines) + 1))
+    page = text_of(Annotator(table).page(path, address).html)
+    code = [lines[n - 1] for row in rows for n in range(row.first, row.last + 1) if n not in row.hidden]
+    for line in code:
+        assert line.rstrip() in page
+    for row in rows:
+        for line in range(row.first, row.last + 1):
+            if line in row.hidden:  # a docstring or a comment: nothing that runs may be hidden
+                assert not re.match(r"\s*(def|class|return|if|for|import|@)\b", lines[line - 1]) or row.prose
+
+
+def test_a_comment_in_a_body_begins_a_row_and_a_comment_in_an_expression_does_not():
+    source = "def f(x):\n    a = x\n    # why b\n    b = [\n        # not here\n        a,\n    ]\n    return b\n"
+    rows = rows_of(module_of(source))
+    assert [(row.first, row.last, row.prose, row.hidden) for row in rows[-2:]] == [
+        (1, 2, [], set()),
+        (3, 8, ["why b"], {3}),
+    ]
+
+
+def test_methods_and_documented_inner_functions_begin_rows():
+    source = 'class A:\n    "A."\n\n    def m(self):\n        "M."\n\n        def inner():\n            "I."\n'
+    rows = rows_of(module_of(source))
+    assert [(row.name, row.prose) for row in rows if row.prose] == [("A", ["A."]), ("A.m", ["M."]), ("", ["I."])]
+
+
+@pytest.mark.parametrize(
+    "module, name, place",
+    [
+        ("minilm.models.gpt", "F.softmax", Place("minilm.functional.softmax", "softmax")),
+        ("minilm", "Tensor", Place("minilm.tensor.tensor", "Tensor")),
+        ("minilm.functional", "softmax", Place("minilm.functional.softmax", "softmax")),
+        ("minilm.nn", "Linear.train", Place("minilm.nn.module", "Module.train")),
+        ("minilm.kernels.attention.blocked", "check", Place("minilm.kernels.attention.arguments", "check")),
+        ("minilm.functional.softmax", "np.exp", None),
+        ("minilm.functional.softmax", "no_such_name", None),
+    ],
+)
+def test_names_lead_to_where_they_are_defined(table, module, name, place):
+    assert table.resolve(module, name) == place
+
+
+def test_a_parameter_hides_the_function_of_its_name(table):
+    module = module_of("from minilm.functional import softmax\n\ndef f(softmax):\n    return softmax\n\ny = softmax\n")
+    table._collect(module)
+    table.modules[module.name] = module
+    try:
+        linked = links_of(module, table, address)
+    finally:
+        del table.modules[module.name]
+    assert (6, 4) in linked and (4, 11) not in linked
+    assert local_names(ast.parse("def f(a, *b):\n    c = 1").body[0]) == {"a", "b", "c"}
+
+
+def test_every_registered_operation_has_tests_and_a_page(connections):
+    assert set(connections.home_of) >= {n for n, op in OPERATIONS.items() if op.body.__module__.startswith("minilm.")}
+    for name in connections.home_of:
+        assert connections.tests[name], name
+
+
+def test_an_operation_knows_its_kernels_and_the_kernel_its_operation(connections):
+    place = Place("minilm.kernels.softmax.threaded", "softmax")
+    assert ("numpy", place) in connections.kernels["softmax"]
+    assert ("softmax", "numpy") in connections.operations_of[place]
+    assert connections.chapters(Path("kernels/attention/blocked.py")) == ["16"]
+
+
+def test_the_table_of_what_is_taught_names_only_what_there_is(table):
+    assert missing_from_the_table(table) == []
+
+
+@pytest.mark.parametrize(
+    "plain, expected",
+    [
+        ("y = tanh x", r"y = \tanh  x"),
+        ("y_i = e^(x_i) / sum_j e^(x_j)", r"y_{i} = e^{x_{i}} / \sum_{j} e^{x_{j}}"),
+        ("dW = gᵀ x", r"\mathrm{d}W = g^\top \,x"),
+        ("S = Q Kᵀ / sqrt(D)", r"S = Q \,K^\top / \sqrt{D}"),
+        ("x̂ = (x - μ) r", r"\hat{x} = (x - \mu ) \,r"),
+        ("h_(t-1)", "h_{t-1}"),
+        ("y = f(", None),
+        ('y = "text"', None),
+        ("y = x & z", None),
+        ("the y of the x is in the z", None),
+    ],
+)
+def test_formulas_in_plain_characters_become_latex(plain, expected):
+    assert latex(plain) == expected
+
+
+def test_equations_stand_below_each_other_and_remarks_beside_them():
+    assert display("y = a b;  da = g b,  db = g a").count(r"\\") == 2
+    assert r"\text{the weights}" in display("P = a b        the weights")
+    assert display("model = quantize(model, bits=4); save_it(model)") is None
+    assert display("loops    one number at a time") is None
+
+
+@pytest.mark.parametrize(
+    "first, found",
+    [
+        ("y = a b;  da = g b,  db = g a.", True),
+        ("dx_i = g.", True),
+        ("The output y = a b of the product.", False),
+        ("Return x = 1.", False),
+        ("y = x with its axes in another order", False),
+    ],
+)
+def test_only_an_opening_that_is_a_formula_is_taken_for_one(first, found):
+    assert (leading_formula(first) is not None) == found
+
+
+def test_docstrings_keep_their_signs_lists_and_latex():
+    html = render("<v, J u> and a * b * c, g*y*z, `a < b`, $x^2$.\n\nRaises:\n    TypeError: if x < 0\n        or so.")
+    assert "&lt;v, J u&gt;" in html and "a * b * c" in html and "g*y*z" in html and "<em>" not in html
+    assert r'<span class="arithmatex">\(x^2\)</span>' in html
+    assert '<p class="part">Raises</p>' in html
+    assert "<dt><code>TypeError</code></dt><dd>if x &lt; 0\nor so.</dd>" in html
+    shielded = as_markdown("y = a b.\n\n<v> a*b [i][j] `a*b`")
+    assert shielded == "$$\ny = a \\,b\n$$\n\n\n\n&lt;v> a\\*b &#91;i]&#91;j] `a*b`"
+
+
+def test_a_program_in_a_docstring_is_coloured_and_names_are_linked():
+    html = render("Use `softmax`:\n\n    y = F.softmax(x, axis=-1)\n", {"softmax": "page.html"}.get)
+    assert 'class="highlight"' in html and '<a class="name" href="page.html"><code>softmax</code></a>' in html
