@@ -54,7 +54,7 @@ class Page:
 def first_sentence(docstring: str | None) -> str:
     """The first sentence of a docstring, without its final stop."""
     paragraph = (docstring or "").strip().partition("\n\n")[0].replace("\n", " ")
-    return re.split(r"(?<=[.:;])\s+(?=[A-Z`])", paragraph)[0].rstrip(".")
+    return re.split(r"(?<=[.])\s+(?=[A-Z`])", paragraph)[0].rstrip(".")
 
 
 class Annotator:

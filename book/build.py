@@ -30,7 +30,7 @@ from connections import Connections  # noqa: E402
 from site_map import DOCUMENTS, SiteMap, html_address, relative  # noqa: E402
 from symbols import Place, SymbolTable, module_name  # noqa: E402
 
-OTHER_CODE = ("tests", "benchmarks", "examples", "notebooks/checks", "book")
+OTHER_CODE = ("tests", "benchmarks", "examples", "notebooks/checks", "notebooks/book.py", "book")
 MATHJAX = "django-static-mathjax"  # a package that is nothing but MathJax's files
 RUNGS = {"numpy": "NumPy, threaded", "cupy": "CuPy", "triton": "Triton"}
 
@@ -135,7 +135,7 @@ class Site:
         for i, path in enumerate(files):
             self.source_page(path, files[i - 1] if i else None, files[i + 1] if i + 1 < len(files) else None)
         for folder in OTHER_CODE:
-            for file in sorted((ROOT / folder).rglob("*.py")):
+            for file in sorted((ROOT / folder).rglob("*.py")) or [ROOT / folder]:
                 self.source_page(file.relative_to(ROOT), None, None, file.read_text(encoding="utf-8"))
         lines = [
             "---\nhide: [toc]\n---\n\n# The source, in reading order\n",

@@ -68,7 +68,7 @@ def display(text: str) -> str | None:
             piece = re.sub(r"(?<!\.)[.;,]$", "", re.sub(r" {2,}", " ", piece.strip()))
             converted = latex(piece)
             if beside and "=" not in piece:  # words to the right of a formula
-                if len(piece) > LONGEST_REMARK or re.search(r"[`$\\{}#%&_^\"]", piece) or remarks[-1]:
+                if len(piece) > LONGEST_REMARK or re.search(r"[`$\\{}#%&\"]", piece) or remarks[-1]:
                     return None
                 remarks[-1] = piece
             elif converted is None:

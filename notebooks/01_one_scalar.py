@@ -256,8 +256,8 @@ exact = (3 + 1 - math.tanh(0.25) ** 2) * 2 * 0.5
 print(f"{'by hand':24} dL/dx = {exact:.4f}")
 
 # %% [markdown]
-# No error, no warning: a wrong number, that looks as good as a right one. Most of this book's
-# [chapter 3](03_breaking_the_engine.ipynb) and all of [chapter 4](04_how_do_we_know.ipynb) are about mistakes of this
+# No error, no warning: a wrong number, that looks as good as a right one. Much of
+# [chapter 3](03_breaking_the_engine.ipynb) and all of [chapter 4](04_how_do_we_know.ipynb) is about mistakes of this
 # kind.
 
 # %% [markdown]

@@ -302,8 +302,9 @@ print("by the order itself:", agrees(g.transpose(axes), lambda x: x.transpose(ax
 # Look at the matrix product once more, as `einsum` writes it: `"ik,kj->ij"`. Letters that stand on the left alone are
 # summed over. The two gradients are
 #
-# $$dA_{ik} = \sum_j G_{ij} B_{kj} \quad\texttt{"ij,kj->ik"}, \qquad
-#   dB_{kj} = \sum_i A_{ik} G_{ij} \quad\texttt{"ik,ij->kj"} .$$
+# $$dA_{ik} = \sum_j G_{ij} B_{kj}, \qquad dB_{kj} = \sum_i A_{ik} G_{ij},$$
+#
+# or, as `einsum` writes them, `"ij,kj->ik"` and `"ik,ij->kj"`.
 #
 # To get the gradient of an operand, let $G$ and the operand **change places**, with their letters. That holds for every
 # product of sums. The reason is that $L = \sum G_{ij} A_{ik} B_{kj}$, summed over all letters, is symmetric in its

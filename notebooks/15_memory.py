@@ -26,6 +26,7 @@
 import time
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from checks import source
 from checks.cache import Cache
@@ -33,14 +34,14 @@ from checks.chapter_15 import check_cache_bytes, check_intensity, check_roofline
 from minilm.kernels.matmul.blocked import fetched_bytes
 from minilm.plots.loss_curves import COLOURS, GREY, new_figure
 from minilm.plots.roofline import draw_roofs
+from minilm.testing.timing import cpu_model
 
 # %% [markdown]
-# ## Two programs that do the same number of flops
+# ## Two programs
 #
 # A *flop* is one floating-point operation: an addition or a multiplication. Multiplying two $n \times n$ matrices
-# takes $n^3$ multiplications and as many additions: $2 n^3$ flops. With $n = 512$ these are 268 million. Adding two
-# vectors of length $N$ takes $N$ flops; we make $N$ and the number of repetitions such that it is about the same
-# number. Which is faster?
+# takes $n^3$ multiplications and as many additions: $2 n^3$ flops. Adding two vectors of length $N$ takes $N$ flops.
+# In which of the two does the processor get through more flops a second?
 
 # %%
 def seconds(call, at_least=0.15):
@@ -58,7 +59,7 @@ n, N = 512, 1 << 23
 a, b = rng.standard_normal((2, n, n), dtype=np.float32)
 x, y = rng.standard_normal((2, N), dtype=np.float32)
 z = np.empty_like(x)
-product = seconds(lambda: np.matmul(a, b))
+product = seconds(lambda: np.matmul(a, b), at_least=0.6)
 additions = seconds(lambda: np.add(x, y, out=z))
 print(f"matrix product: {2 * n**3 / product / 1e9:7.2f} billion flops a second")
 print(f"addition:       {N / additions / 1e9:7.2f} billion flops a second")
@@ -138,12 +139,12 @@ def intensity(flops, numbers, itemsize=4):
     return flops / (numbers * itemsize)
 
 
-n = 1024
+C = 1024
 print(f"addition               {intensity(1, 3):8.3f} flops a byte")
 print(f"dot product            {intensity(2, 2):8.3f}")
-print(f"matrix times vector    {intensity(2 * n**2, n**2 + 2 * n):8.3f}")
-for n in (16, 128, 1024):
-    print(f"matrix product, {n:4}   {intensity(2 * n**3, 3 * n**2):8.3f}")
+print(f"matrix times vector    {intensity(2 * C**2, C**2 + 2 * C):8.3f}")
+for m in (16, 128, 1024):
+    print(f"matrix product, {m:4}   {intensity(2 * m**3, 3 * m**2):8.3f}")
 
 # %% [markdown]
 # Now the two numbers of this machine, one core: the bandwidth from a large copy or addition, the peak from a large
@@ -151,8 +152,10 @@ for n in (16, 128, 1024):
 
 # %%
 big = rng.standard_normal((2, 1024, 1024), dtype=np.float32)
-peak = 2 * 1024**3 / seconds(lambda: np.matmul(big[0], big[1]), at_least=0.6)
+larger = seconds(lambda: np.matmul(big[0], big[1]), at_least=0.6)
+peak = max(2 * n**3 / product, 2 * 1024**3 / larger)
 bandwidth = max(rates[-1], 3 * 4 * N / additions)  # the large copy, or the addition: the better one
+print(f"{cpu_model()}, one core")
 print(f"peak {peak / 1e9:.1f} GFLOP/s, bandwidth {bandwidth / 1e9:.1f} GB/s, ridge {peak / bandwidth:.1f} flops a byte")
 
 # %% [markdown]
@@ -182,7 +185,7 @@ Bs, intensities, reached, times = (np.array(column) for column in zip(*points, s
 axes.plot(intensities, reached, "o", color=COLOURS[0], label="X Wᵀ with B rows")
 for B, I, rate in zip(Bs, intensities, reached, strict=True):
     if B in (1, 8, 64, 512):
-        axes.annotate(f"B = {B}", (I, rate), xytext=(7, -11), textcoords="offset points", fontsize=8, color=COLOURS[0])
+        axes.annotate(f"B = {B}", (I, rate), xytext=(7, -13), textcoords="offset points", fontsize=8, color=COLOURS[0])
 axes.plot(intensity(1, 3), N / additions, "s", color=COLOURS[1], label="x + y")
 draw_roofs(axes, {"": peak}, bandwidth, [intensity(1, 3), *intensities])
 axes.axvline(peak / bandwidth, color=GREY, linestyle=":", linewidth=1)
@@ -306,8 +309,8 @@ figure
 # The valley is at the largest block of which three still fit, or nearly. The counts lie above the formula because
 # whole lines are fetched and the three blocks do not share the cache perfectly. This picture is why every fast
 # product, on a CPU as on a GPU, is a product of tiles, and why tile sizes are tuned to the size of the near memory.
-# Nobody can do much better: with room for $s$ numbers at least about $2 n^3 / \sqrt{s}$ must move (Hong and Kung
-# 1981).
+# Nobody can do much better: with room for $s$ numbers, a number of the order of $n^3 / \sqrt{s}$ must move, whatever
+# the order of the loops (Hong and Kung 1981).
 #
 # ## Attention, counted
 #
@@ -388,6 +391,8 @@ right.text(1, 2 * C * C / peak * 1.1e6, "flops / peak", color=GREY, fontsize=8)
 right.set(xscale="log", yscale="log", xlabel="rows together, B", ylabel="microseconds a row")
 for axes in (left, right):
     axes.set_xticks([1, 4, 16, 64, 256], [1, 4, 16, 64, 256])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.grid(color="#dddddd", linewidth=0.6)
 figure

@@ -17,9 +17,9 @@
 # - read what the compiler says of a kernel: registers, spills, shared memory, how many blocks live on a processor;
 # - say what a GPU would do with it, and what limits it.
 #
-# **What it needs**: blocks, intensity and the roofline ([chapter 15](15_memory.ipynb)); the blocked forward of attention
-# ([chapter 16](16_flash_attention.ipynb)). **No GPU.** It runs Triton's interpreter, which needs the package `triton`:
-# `pip install 'minilm[triton]'`, Linux only. Elsewhere, read on: the outputs are in the page.
+# **What it needs**: blocks, intensity and the roofline ([chapter 15](15_memory.ipynb)); the blocked forward of
+# attention ([chapter 16](16_flash_attention.ipynb)). **No GPU.** It runs Triton's interpreter, which needs the
+# package `triton`: `pip install 'minilm[triton]'`, Linux only. Elsewhere, read on: the outputs are in the page.
 #
 # Triton decides when it is imported whether kernels are interpreted or compiled, so the first cell has to say it first.
 
@@ -29,17 +29,18 @@ from checks.tracing import animated, need_triton, tracing
 need_triton()  # sets TRITON_INTERPRET=1
 
 import json
+import os
 import subprocess
 import sys
 
 import numpy as np
 import triton
 import triton.language as tl
-from checks import results, source
-from checks.chapter_17 import check_axpy, check_blocks, check_keys_of_program, check_row_softmax
 from matplotlib.patches import Rectangle
 
 import minilm.functional as F
+from checks import results, source
+from checks.chapter_17 import check_axpy, check_blocks, check_keys_of_program, check_row_softmax
 from minilm.kernels.attention import triton as attention_on_gpu
 from minilm.kernels.attention import triton_forward
 from minilm.kernels.host import cdiv, counting, launch, pointers
@@ -48,8 +49,8 @@ from minilm.plots.loss_curves import COLOURS, GREY, new_figure
 # %% [markdown]
 # ## What a GPU is
 #
-# A GPU is a hundred or so processors, called **SMs** (streaming multiprocessors), around one memory. The numbers are those of an
-# NVIDIA H100, from its data sheet:
+# A GPU is a hundred or so processors, called **SMs** (streaming multiprocessors), around one memory. The numbers are
+# those of an NVIDIA H100, from its data sheet:
 
 # %% tags=["deterministic"]
 sms, registers, shared = 132, 65536, 227 * 1024  # per SM: 65,536 registers of 4 bytes; shared memory of a block
@@ -73,7 +74,8 @@ def box(x, y, w, h, text, colour, alpha=0.25, size=8):
 
 
 for i in range(132):
-    axes.add_patch(Rectangle((0.2 + (i % 22) * 0.27, 3.3 + (i // 22) * 0.42), 0.22, 0.35, facecolor=COLOURS[0], alpha=0.4))
+    corner = 0.2 + (i % 22) * 0.27, 3.3 + (i // 22) * 0.42
+    axes.add_patch(Rectangle(corner, 0.22, 0.35, facecolor=COLOURS[0], alpha=0.4))
 axes.text(3.2, 6.1, "132 SMs", ha="center", fontsize=9)
 box(0.2, 2.1, 5.9, 0.9, "L2 cache, 50 MB", COLOURS[4])
 box(0.2, 0.4, 5.9, 1.4, "HBM, 80 GB\n3.35 TB/s", COLOURS[1])
@@ -90,12 +92,14 @@ axes.plot([6.1, 7.6], [5.4, 0.4], color=GREY, linewidth=0.8)
 figure
 
 # %% [markdown]
-# Threads come in **warps** of 32, which do the same instruction at the same time. A **block** of some warps lives on one SM, shares its
-# shared memory, and has its part of the registers. Several blocks live on an SM at once; while the warps of one wait for memory, those of
-# another compute. That is how a GPU hides the way to memory: not with large caches but with other work.
+# Threads come in **warps** of 32, which do the same instruction at the same time. A **block** of some warps lives on
+# one SM, shares its shared memory, and has its part of the registers. Several blocks live on an SM at once; while the
+# warps of one wait for memory, those of another compute. That is how a GPU hides the way to memory: not with large
+# caches but with other work.
 #
-# In CUDA one writes what a *thread* does. In **Triton** one writes what a *block* does, in array operations on tiles, much as in NumPy;
-# the compiler deals the tile out to the threads. Triton calls a block a **program**. Three rules tell where a value is:
+# In CUDA one writes what a *thread* does. In **Triton** one writes what a *block* does, in array operations on tiles,
+# much as in NumPy; the compiler deals the tile out to the threads. Triton calls a block a **program**. Three rules
+# tell where a value is:
 #
 # - what a kernel computes is in registers;
 # - a tile on its way into a matrix product (`tl.dot`) is in shared memory;
@@ -103,12 +107,13 @@ figure
 #
 # ## A first kernel
 #
-# $z = x + y$ for $n$ numbers. Each program takes `BLOCK` of them. It is told its number, `tl.program_id(0)`, and finds out by itself which
-# elements are its own: $i = \mathit{pid} \cdot \mathtt{BLOCK} + (0, 1, \dots, \mathtt{BLOCK} - 1)$.
+# $z = x + y$ for $n$ numbers. Each program takes `BLOCK` of them. It is told its number, `tl.program_id(0)`, and
+# finds out by itself which elements are its own:
+# $i = \mathit{pid} \cdot \mathtt{BLOCK} + (0, 1, \dots, \mathtt{BLOCK} - 1)$.
 #
-# `x` is a *pointer*, the address of the first element; `x + i` is a tile of addresses. The last program may stick out over the end, so a
-# **mask** says which of its addresses are valid; the others are not touched. `BLOCK: tl.constexpr` is known when the kernel is compiled: sizes
-# of tiles must be, and must be powers of two.
+# `x` is a *pointer*, the address of the first element; `x + i` is a tile of addresses. The last program may stick out
+# over the end, so a **mask** says which of its addresses are valid; the others are not touched. `BLOCK: tl.constexpr`
+# is known when the kernel is compiled: sizes of tiles must be, and must be powers of two.
 
 # %%
 @triton.jit
@@ -120,8 +125,8 @@ def add_kernel(x, y, z, n, BLOCK: tl.constexpr):
 
 
 # %% [markdown]
-# `launch(kernel, grid, *arguments)` runs it once for each program of the grid. The interpreter runs the programs one after the other, on
-# NumPy arrays; `counting()` counts what they do, and `tracing()` lists which elements they touch.
+# `launch(kernel, grid, *arguments)` runs it once for each program of the grid. The interpreter runs the programs one
+# after the other, on NumPy arrays; `counting()` counts what they do, and `tracing()` lists which elements they touch.
 
 # %% tags=["deterministic"]
 x, y = np.arange(10, dtype="float32"), np.full(10, 100, dtype="float32")
@@ -136,14 +141,15 @@ print(f"{counts.read} bytes read, {counts.written} written: {counts.moved / x.si
 # %% [markdown]
 # ## The attention kernel
 #
-# The blocked loop of chapter 16, for one head: $T$ queries, keys and values of width $D$, contiguous matrices in memory. New is only *who
-# does what*: **one program owns `BLOCK_Q` queries**. It keeps them, with their `top`, `total` and `acc`, in registers, and lets the keys
-# and values pass by in blocks of `BLOCK_K`.
+# The blocked loop of chapter 16, for one head: $T$ queries, keys and values of width $D$, contiguous matrices in
+# memory. New is only *who does what*: **one program owns `BLOCK_Q` queries**. It keeps them, with their `top`,
+# `total` and `acc`, in registers, and lets the keys and values pass by in blocks of `BLOCK_K`.
 #
-# A tile of a matrix needs a matrix of addresses. Element $(i, d)$ of a row-major $(T, D)$ matrix stands at $i D + d$, so
-# `rows[:, None] * D + d[None, :]` is what is added to the pointer.
+# A tile of a matrix needs a matrix of addresses. Element $(i, d)$ of a row-major $(T, D)$ matrix stands at $i D + d$,
+# so `rows[:, None] * D + d[None, :]` is what is added to the pointer.
 #
-# The update is, as before, with $\mathit{shift}$ left out (key 0 is seen by every query, so `new_top` is never $-\infty$):
+# The update is, as before, with $\mathit{shift}$ left out (key 0 is seen by every query, so `new_top` is never
+# $-\infty$):
 #
 # $$\mathit{top}' = \max(\mathit{top}, \operatorname{rowmax} S), \quad w = e^{S - \mathit{top}'}, \quad
 # r = e^{\mathit{top} - \mathit{top}'}$$
@@ -184,9 +190,11 @@ def flash_kernel(
 
 
 # %% [markdown]
-# (`input_precision="ieee"`: by default a GPU multiplies float32 matrices in TF32, with about three digits.)
+# (`tl.dot(a, b, c)` is $a b + c$; `other` is what a masked element is loaded as. `input_precision="ieee"`: by default
+# a GPU multiplies float32 matrices in TF32, with about three digits.)
 #
-# The host makes the outputs and launches a program for each block of queries. A length that no block divides, causal and not:
+# The host makes the outputs and launches a program for each block of queries. A length that no block divides, causal
+# and not:
 
 # %%
 def flash(q, k, v, BLOCK_Q=16, BLOCK_K=16, causal=False):
@@ -204,7 +212,7 @@ for causal in (False, True):
     expected = F.scaled_dot_product_attention.body(*(a.astype("float64") for a in (q, k, v)), is_causal=causal)[0]
     ours = np.abs(flash(q, k, v, causal=causal) - expected).max()
     library = np.abs(attention_on_gpu.attention(q[None], k[None], v[None], is_causal=causal)[0][0] - expected).max()
-    print(f"causal {causal!s:5}: equal to the formula: ours {bool(ours < 1e-5)}, the library's kernel {bool(library < 1e-5)}")
+    print(f"causal {causal!s:5}: as the formula: ours {bool(ours < 1e-5)}, the library's kernel {bool(library < 1e-5)}")
 
 # %% [markdown]
 # ## Program by program
@@ -228,8 +236,8 @@ def draw_step(figure, axes, program, columns, before, stored):
     rows = (program * BLOCK, (program + 1) * BLOCK)
     axes.axis("off")
     axes.set(xlim=(-26, 92), ylim=(67, -46), aspect="equal")
-    places = {"Q": (-22, 0, 16, T), "Kᵀ": (0, -22, T, 16), "Vᵀ": (0, -42, T, 16), "S": (0, 0, T, T), "out": (72, 0, 16, T)}
-    for name, (x, y, w, h) in places.items():
+    places = {"Q": (-22, 0, 16, T), "Kᵀ": (0, -22, T, 16), "Vᵀ": (0, -42, T, 16), "S": (0, 0, T, T)}
+    for name, (x, y, w, h) in (places | {"out": (72, 0, 16, T)}).items():
         axes.add_patch(Rectangle((x, y), w, h, facecolor="white", edgecolor=GREY, linewidth=0.8))
         axes.text(x - 2 if h == 16 else x + w / 2, y + h / 2 if h == 16 else y - 3, name if name != "S" else "",
                   ha="right" if h == 16 else "center", va="center", fontsize=9)  # fmt: skip
@@ -270,9 +278,10 @@ for step in steps:
 animated(frames, description="Each program of the attention kernel keeps its queries and lets the keys and values pass by")
 
 # %% [markdown]
-# Blue: the queries that a program keeps. Orange and green: the block of keys and of values that passes by. Pink: the only block of scores
-# that exists; grey are those that existed before, forgotten now. Light grey is never computed: causal programs stop early. The interpreter
-# runs one program after the other; on a GPU all four run at the same time, on different SMs. The same, standing still:
+# Blue: the queries that a program keeps. Orange and green: the block of keys and of values that passes by. Pink: the
+# only block of scores that exists; grey are those that existed before, forgotten now. Light grey is never computed:
+# causal programs stop early. The interpreter runs one program after the other; on a GPU all four run at the same
+# time, on different SMs. The same, standing still:
 
 # %%
 figure = new_figure()
@@ -287,12 +296,14 @@ figure
 # %% [markdown]
 # ## Counted, not estimated
 #
-# Chapter 15 told to count bytes; the interpreter does it exactly. $T D$ numbers of $Q$ are read and $T D + T$ of out and lse are written.
-# Every program reads all keys and values, so what flows between the SMs and the L2 cache is, with $n$ bytes a number,
+# Chapter 16 estimated the traffic; the interpreter counts it. $T D$ numbers of $Q$ are read and $T D + T$ of out and
+# lse are written. Every program reads all keys and values, so what flows between the SMs and the L2 cache is, with
+# $n$ bytes a number,
 #
 # $$\mathit{loaded} = \Big(T D + \frac{T}{\mathtt{BLOCK\_Q}} \cdot 2\, T D\Big) n$$
 #
-# But K and V together are small, and after the first program they are in L2. What has to cross HBM at least counts each element once:
+# But K and V together are small, and after the first program they are in L2. What has to cross HBM at least counts
+# each element once:
 #
 # $$\mathit{read} = 3\, T D\, n$$
 
@@ -309,17 +320,20 @@ for BLOCK_Q in (16, 32, 64, 128):
 print("flops by the formula, 2 products:", 2 * 2 * T * T * D)
 
 # %% [markdown]
-# The bytes are the formula's, to the last one. Larger blocks of queries load less through L2. Why not make them as large as possible?
+# The bytes are the formula's, to the last one. Larger blocks of queries load less through L2. Why not make them as
+# large as possible?
 #
 # ## What the compiler says
 #
-# Because a block has to live on an SM. Take the tile of the library for $D = 64$: 128 queries, 64 keys, 4 warps, so 128 threads. The
-# accumulator has $128 \cdot 64$ float32 numbers: 64 registers for each thread. The block of scores has as many: another 64. Then the queries,
-# the weights in 16 bits, addresses, sums. A thread can have at most 255 registers. What does not fit **spills**: it is stored to memory and
-# loaded again, at every turn of the loop, without any warning.
+# Because a block has to live on an SM. Take the tile of the library for $D = 64$: 128 queries, 64 keys, 4 warps, so
+# 128 threads. The accumulator has $128 \cdot 64$ float32 numbers: 64 registers for each thread. The block of scores
+# has as many: another 64. Then the queries, the weights in 16 bits, addresses, sums. A thread can have at most 255
+# registers. What does not fit **spills**: it is stored to memory and loaded again, at every turn of the loop, without
+# any warning.
 #
-# The compiler can be asked without a GPU. A *dry run* takes a launch all the way to machine code and runs nothing; it needs a process of its
-# own, because this one interprets. Here are three tiles of the library's forward kernel, compiled for an H100 (`sm_90`):
+# The compiler can be asked without a GPU. A *dry run* takes a launch all the way to machine code and runs nothing; it
+# needs a process of its own, because this one interprets. Here are three tiles of the library's forward kernel,
+# compiled for an H100 (`sm_90`):
 
 # %%
 program = """
@@ -334,10 +348,9 @@ for BLOCK_Q, BLOCK_K in ((128, 64), (128, 128), (32, 64)):
     with dry("sm_90") as launches, using_tile("attention_forward", **tile):
         attention(q, q, q)
     made = launches[0]
-    print(json.dumps([BLOCK_Q, BLOCK_K, made.registers, made.spills, made.shared, made.blocks_per_sm, made.hmma, made.hgmma]))
+    facts = made.registers, made.spills, made.shared, made.blocks_per_sm, made.hmma, made.hgmma
+    print(json.dumps([BLOCK_Q, BLOCK_K, *facts]))
 """
-import os
-
 environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
 run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
 print("queries  keys  registers  spills  shared bytes  blocks/SM  HMMA  HGMMA")
@@ -348,29 +361,34 @@ for line in run.stdout.splitlines():
 # Three lessons in three lines (with another version of Triton the numbers differ a little).
 #
 # - The tile of the library fits: many registers, no spills.
-# - Twice as many keys a block: the scores alone would take 128 registers of each thread. **255 registers and spills.** It would compile, run, and
-#   be slow. So the tests of the library fail on any spill.
-# - Only 32 queries: HGMMA is 0. The large matrix instruction of this GPU works on 64 rows at least, so the compiler falls back to the
-#   older one (HMMA), at about half the rate.
+# - Twice as many keys a block: the scores alone would take 128 registers of each thread. **255 registers and
+#   spills.** It would compile, run, and be slow. So the tests of the library fail on any spill.
+# - Only 32 queries: HGMMA is 0. The large matrix instruction of this GPU works on 64 rows at least, so the compiler
+#   falls back to the older, slower one (HMMA).
 #
-# How many blocks live on an SM at once? Registers are handed out by warps; the SM has 65,536 of them. For the first line:
+# How many blocks live on an SM at once? Registers are handed out by warps; the SM has 65,536 of them. For the first
+# line:
 
 # %% tags=["deterministic"]
-threads, used, shared_used = 4 * 32, 225, 65536  # from the committed report, Triton 3.9
-by_registers = 65536 // (-(-used * 32 // 256) * 256 * 4)  # a warp gets its registers in units of 256
+report = results("static_report")  # what `minilm bench --static` wrote
+made = next(row for row in report["rows"] if row["case"] == "attention forward" and row["arch"] == "sm_90")
+threads, used, shared_used = 32 * made["num_warps"], made["registers"], made["shared"]
+print(f"{made['tile']['BLOCK_Q']} x {made['tile']['BLOCK_K']}: {used} registers of a thread, {shared_used} bytes of a block")
+by_registers = 65536 // (-(-used * 32 // 256) * 256 * made["num_warps"])  # a warp gets registers in units of 256
 by_shared = 228 * 1024 // (shared_used + 1024)  # the system keeps 1 KB of each block
 print(f"registers of a block: {used * threads}, so {by_registers} blocks; shared memory: {by_shared} blocks")
 print(f"blocks on an SM: {min(by_registers, by_shared)}, so {min(by_registers, by_shared) * 4} of its 64 warps are there")
 
 # %% [markdown]
-# Eight warps of 64 seem few to hide the way to memory. But this kernel seldom waits: it fetches tiles ahead (`num_stages=3` means that two
-# later blocks are on their way while one is computed on), and each byte feeds many flops.
+# Eight warps of 64 seem few to hide the way to memory. But this kernel seldom waits: it fetches tiles ahead
+# (`num_stages=3` means that two later blocks are on their way while one is computed on), and each byte feeds many
+# flops.
 #
-# `minilm bench --static` compiles all kernels of the library in this way and counts them in the interpreter. It takes some minutes; its report
-# is committed ([static_report.md](../benchmarks/results/static_report.md)). The attention kernels in 16 bits on an H100:
+# `minilm bench --static` compiles all kernels of the library in this way and counts them in the interpreter. It takes
+# some minutes; its report is committed ([static_report.md](../benchmarks/results/static_report.md)). The attention
+# kernels in 16 bits on an H100:
 
 # %% tags=["deterministic"]
-report = results("static_report")
 print(f"Triton {report['triton']}")
 print("kernel                    D  queries x keys  warps  registers  spills  shared KB  blocks/SM")
 for row in report["rows"]:
@@ -382,11 +400,11 @@ for row in report["rows"]:
 # %% [markdown]
 # ## The backward: who owns what
 #
-# The backward has three results. $dK$ and $dV$ of a key are sums over all queries; $dQ$ of a query is a sum over all keys. If each program
-# owned queries, many programs would have to add to the same row of $dK$ at the same time, one after the other, in an order that changes
-# from run to run. So there are two kernels: one owns blocks of keys and lets the queries pass by, one owns blocks of queries and lets the
-# keys pass by. Nothing is added twice, and the same bits come out each time. The price: scores and $dP$ are computed in both, seven
-# products in the place of five.
+# The backward has three results. $dK$ and $dV$ of a key are sums over all queries; $dQ$ of a query is a sum over all
+# keys. If each program owned queries, many programs would have to add to the same row of $dK$ at the same time, one
+# after the other, in an order that changes from run to run. So there are two kernels: one owns blocks of keys and
+# lets the queries pass by, one owns blocks of queries and lets the keys pass by. Nothing is added twice, and the same
+# bits come out each time. The price: scores and $dP$ are computed in both, seven products in the place of five.
 
 # %%
 figure = new_figure()
@@ -412,8 +430,9 @@ figure
 #
 # ## What a GPU would do
 #
-# The interpreter tells numbers and traffic, the compiler tells registers, and neither tells a time. But the roofline tells the time below
-# which no kernel can go. For attention there is a third roof. Every weight is an exponential, and an SM computes only 16 of them a clock:
+# The interpreter tells numbers and traffic, the compiler tells registers, and neither tells a time. But the roofline
+# tells the time below which no kernel can go. For attention there is a third roof. Every weight is an exponential,
+# and an SM computes only 16 of them a clock:
 #
 # $$t \ge \max\Big(\frac{\text{flops}}{\pi}, \frac{\text{bytes}}{\beta}, \frac{\text{exponentials}}{132 \cdot 16 \cdot 1.83 \cdot 10^9 / \text{s}}\Big)$$
 
@@ -429,11 +448,11 @@ figure = new_figure()
 figure.set_size_inches(7, 2.9)
 axes = figure.add_subplot()
 shown = ["attention forward", "attention forward, causal", "attention backward", "decoding", "softmax forward", "linear"]
-rows, names = {}, []
+rows = {}
 for row in report["rows"]:
     if row["arch"] == "sm_90" and row["dtype"] == "float16" and row["case"] in shown:
         rows[f"{row['case']}, {'D' if 'D' in row['sizes'] else 'N'} {row['sizes'].get('D', row['sizes'].get('N'))}"] = row
-for number, (name, row) in enumerate(rows.items()):
+for number, row in enumerate(rows.values()):
     for shift, (limit, colour) in enumerate(zip(("memory", "compute", "exponentials"), COLOURS, strict=False)):
         part = row["times_us"][limit] / row["roofline_us"]
         axes.barh(number + 0.26 * (shift - 1), 100 * part, 0.24, color=colour, label=limit if number == 0 else None)
@@ -445,12 +464,13 @@ figure.legend(frameon=False, fontsize=8, ncols=3, loc="outside lower center")
 figure
 
 # %% [markdown]
-# Fused attention is bound by arithmetic or, with narrow heads, by exponentials; memory is far behind. Decoding, one query against a long
-# cache, is bound by memory and nothing will change that (chapter 15). Softmax by itself is memory, and a large linear layer is arithmetic.
+# Fused attention is bound by arithmetic or, with narrow heads, by exponentials; memory is far behind. Decoding, one
+# query against a long cache, is bound by memory and nothing will change that (chapter 15). Softmax by itself is
+# memory, and a large linear layer is arithmetic.
 #
-# On a machine with an NVIDIA GPU and CuPy, `minilm.use_backend("triton")` runs these very kernels, and `minilm bench` measures how near they come.
-# The library's kernel has a little more than ours: masks, dropout, grouped heads, strides, $2^x$ for $e^x$ (the GPU has an instruction for it).
-# Its loop is the one that you know:
+# On a machine with an NVIDIA GPU and CuPy, `minilm.use_backend("triton")` runs these very kernels, and `minilm bench`
+# measures how near they come. The library's kernel has a little more than ours: masks, dropout, grouped heads,
+# strides, $2^x$ for $e^x$ (the GPU has an instruction for it). Its loop is the one that you know:
 
 # %%
 source(triton_forward.attend.fn)
@@ -458,8 +478,8 @@ source(triton_forward.attend.fn)
 # %% [markdown]
 # ## Exercises
 #
-# **Exercise 17.1.** `axpy_kernel(x, y, out, a, n, BLOCK)`: $\mathit{out} = a x + y$. The checker lays the arrays between bands of NaN and looks
-# whether you touched them.
+# **Exercise 17.1.** `axpy_kernel(x, y, out, a, n, BLOCK)`: $\mathit{out} = a x + y$. The checker lays the arrays
+# between bands of NaN and looks whether you touched them.
 
 # %%
 @triton.jit
@@ -470,8 +490,9 @@ def axpy_kernel(x, y, out, a, n, BLOCK: tl.constexpr):
 # check_axpy(axpy_kernel)
 
 # %% [markdown]
-# **Exercise 17.2.** `softmax_kernel(x, out, C, BLOCK)`: softmax along the rows of a contiguous matrix with $C$ columns; program $i$ owns row $i$,
-# and `BLOCK` is a power of two of at least $C$. What must `other` be, so that the columns beyond the edge do no harm?
+# **Exercise 17.2.** `softmax_kernel(x, out, C, BLOCK)`: softmax along the rows of a contiguous matrix with $C$
+# columns; program $i$ owns row $i$, and `BLOCK` is a power of two of at least $C$. What must `other` be, so that the
+# columns beyond the edge do no harm?
 
 # %%
 @triton.jit
@@ -482,8 +503,9 @@ def softmax_kernel(x, out, C, BLOCK: tl.constexpr):
 # check_row_softmax(softmax_kernel)
 
 # %% [markdown]
-# **Exercise 17.3.** `keys_of_program(block, BLOCK_Q, BLOCK_K, Tq, Tk)`: the first keys of the blocks that program `block` of a *causal* forward lets
-# pass by, as a list, where the queries stand at the end: query $i$ sees the keys $j \le i + T_k - T_q$ (decoding with a cache).
+# **Exercise 17.3.** `keys_of_program(block, BLOCK_Q, BLOCK_K, Tq, Tk)`: the first keys of the blocks that program
+# `block` of a *causal* forward lets pass by, as a list, where the queries stand at the end: query $i$ sees the keys
+# $j \le i + T_k - T_q$ (decoding with a cache).
 
 # %%
 def keys_of_program(block, BLOCK_Q, BLOCK_K, Tq, Tk):
@@ -493,9 +515,10 @@ def keys_of_program(block, BLOCK_Q, BLOCK_K, Tq, Tk):
 # check_keys_of_program(keys_of_program)
 
 # %% [markdown]
-# **Exercise 17.4.** `blocks_on_sm(registers, warps, shared)`: how many blocks live on an SM of an H100 at once, from the registers of a thread, the
-# warps of a block and its bytes of shared memory. An SM has 65,536 registers (a warp gets them in units of 256), room for 64 warps and 32 blocks, and
-# $228 \cdot 1024$ bytes of shared memory, of which each block takes 1024 more than it asks for.
+# **Exercise 17.4.** `blocks_on_sm(registers, warps, shared)`: how many blocks live on an SM of an H100 at once, from
+# the registers of a thread, the warps of a block and its bytes of shared memory. An SM has 65,536 registers (a warp
+# gets them in units of 256), room for 64 warps and 32 blocks, and $228 \cdot 1024$ bytes of shared memory, of which
+# each block takes 1024 more than it asks for.
 
 # %%
 def blocks_on_sm(registers, warps, shared):
@@ -548,9 +571,13 @@ check_blocks(blocks_on_sm_solution)
 # %% [markdown]
 # ## What to read next
 #
-# - [kernels/README.md](../kernels/README.md): the ladder of kernels, in the order in which to read them, and how to run one in three ways.
+# - [kernels/README.md](../kernels/README.md): the ladder of kernels, in the order in which to read them, and how to
+#   run one in three ways.
 # - [kernels/attention/triton_forward.py](../kernels/attention/triton_forward.py), then
-#   [triton_backward.py](../kernels/attention/triton_backward.py): the whole kernels; [tests in the
-#   interpreter](../tests/kernels/interpreter/test_attention.py) and [compiled](../tests/kernels/compiled/test_attention.py).
-# - [kernels/matmul/triton.py](../kernels/matmul/triton.py): tiles of a product, and the order in which programs take them.
-# - [kernels/counting.py](../kernels/counting.py) and [kernels/dry.py](../kernels/dry.py): the two instruments of this chapter.
+#   [triton_backward.py](../kernels/attention/triton_backward.py): the whole kernels;
+#   [tests in the   interpreter](../tests/kernels/interpreter/test_attention.py) and
+#   [compiled](../tests/kernels/compiled/test_attention.py).
+# - [kernels/matmul/triton.py](../kernels/matmul/triton.py): tiles of a product, and the order in which programs take
+#   them.
+# - [kernels/counting.py](../kernels/counting.py) and [kernels/dry.py](../kernels/dry.py): the two instruments of this
+#   chapter.

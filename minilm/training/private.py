@@ -168,9 +168,10 @@ class PrivateTrainer(Trainer):
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         total = ClippedSum(parameters, args.max_grad_norm)
         losses = []
+        before = self.generator.state_dict()
         for index in drawn["index"]:
             example = self.data_collator([self.examples[int(index)]])
-            before = self.generator.state_dict()  # to draw the same masks again
+            before["offset"] = self.generator.offset  # to draw the same masks again
             loss = self.model.loss(example)
             loss.backward()
             losses.append(float(loss.item()))

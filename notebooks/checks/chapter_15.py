@@ -91,7 +91,7 @@ def check_transpose(transpose_order: Callable[[int], Iterable[tuple[int, int]]])
         if missing:
             raise NotYet(f"transpose_order({n}) leaves out {len(missing)} pairs, such as {missing[0]}")
         if len(pairs) != n * n:
-            raise NotYet(f"transpose_order({n}) gives {len(pairs)} pairs for {n * n} elements: each once, and no others")
+            raise NotYet(f"transpose_order({n}) gives {len(pairs)} pairs for {n * n} elements: each once, none else")
     n, size = 64, 4096
     cache = Cache(size)
     x, y = cache.array((n, n)), cache.array((n, n))
@@ -104,5 +104,6 @@ def check_transpose(transpose_order: Callable[[int], Iterable[tuple[int, int]]])
         hint = "take blocks: all (i, j) of a small square before the next; a line holds 8 numbers"
         if ratio > 4:
             hint = f"rows of x and columns of y: each y[j, i] fetches a line for one number; {hint}"
-        raise NotYet(f"each pair comes once, but {cache.fetched} bytes are fetched, {ratio:.2f} times the matrices: {hint}")
+        what = f"{cache.fetched} bytes are fetched, {ratio:.2f} times the matrices"
+        raise NotYet(f"each pair comes once, but {what}: {hint}")
     print(f"transpose_order: right; {ratio:.2f} times the size of the matrices is fetched.")

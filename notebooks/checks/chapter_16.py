@@ -149,7 +149,7 @@ def check_blocked(attention_by_queries: Callable[..., Any]) -> None:
     if held > 1024 * 64 * 8 * 2:
         raise NotYet(
             f"the numbers are right, but with 1024 queries and keys and blocks of 64 it held {held / 1e6:.1f} MB at "
-            f"a time; a block of scores is {64 * 64 * 8 / 1e6:.2f} MB: compute the scores of one block inside both loops"
+            f"a time; a block of scores has {64 * 64 * 8 / 1e6:.2f} MB: compute one block of scores inside both loops"
         )
     print("attention_by_queries: right, and it never holds more than a block of scores.")
 
@@ -181,6 +181,6 @@ def check_cross_entropy(cross_entropy_blocked: Callable[..., Any]) -> None:
     if held > 64 * 8192 * 8 / 2:
         raise NotYet(
             f"the losses are right, but for 64 positions and 8192 tokens it held {held / 1e6:.1f} MB at a time; a "
-            f"block of 256 tokens is {64 * 256 * 8 / 1e6:.1f} MB: multiply with W[first : first + BLOCK] inside the loop"
+            f"block of 256 has {64 * 256 * 8 / 1e6:.1f} MB: multiply with W[first : first + BLOCK] inside the loop"
         )
     print("cross_entropy_blocked: right, with one block of logits at a time.")

@@ -65,7 +65,7 @@ class Access:
 
 @contextlib.contextmanager
 def tracing(**arrays: np.ndarray) -> Iterator[list[Access]]:
-    """Within the block the loads and stores of these arrays are listed; None for what a mask left out entirely."""
+    """Within the block the loads and stores of these arrays are listed, without what a mask leaves out."""
     from triton.runtime import interpreter
 
     builder, events, program = interpreter.interpreter_builder, [], [(0, 0, 0)]
@@ -114,7 +114,7 @@ def tracing(**arrays: np.ndarray) -> Iterator[list[Access]]:
 
 
 def animated(figures: Sequence[Any], seconds: float = 0.9, dpi: int = 80, description: str = "") -> Any:
-    """The figures one after the other, as a GIF inside the page: it moves without a program, on paper it stands still."""
+    """The figures one after the other, as a GIF inside the page: it moves without any script."""
     from IPython.display import HTML
     from PIL import Image
 

@@ -21,6 +21,10 @@ RAW_TEX = r"""() => {
   }
   for (const math of document.querySelectorAll(".arithmatex")) {
     if (!math.querySelector("mjx-container")) found.push("not set: " + math.textContent);
+    const picture = math.querySelector("mjx-container > svg");
+    if (picture && math.checkVisibility() && picture.getBoundingClientRect().width < 3) {
+      found.push("not to be seen: " + math.textContent);
+    }
     if (math.querySelector("[data-mml-node=merror]")) found.push("not understood: " + math.textContent);
   }
   return found;
@@ -73,6 +77,7 @@ class Sight:
     browser: object
     width: int
     scheme: str
+    patience: int = 15_000  # milliseconds until formulas must be set
 
     def __enter__(self):
         self.context = self.browser.new_context(viewport={"width": self.width, "height": 900}, color_scheme=self.scheme)
@@ -97,7 +102,7 @@ class Sight:
         self.page.wait_for_load_state("load")
         if self.page.query_selector(".arithmatex"):
             try:
-                self.page.wait_for_function("document.documentElement.dataset.math === 'done'", timeout=15_000)
+                self.page.wait_for_function("document.documentElement.dataset.math === 'done'", timeout=self.patience)
             except Exception:  # said below, formula by formula
                 pass
         return self.page

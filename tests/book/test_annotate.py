@@ -48,7 +48,8 @@ def test_the_reading_order_is_that_of_the_docstrings(table):
         *("minilm/__init__.py", "minilm/errors.py", "minilm/backend.py", "minilm/tensor/tensor.py"),
         *("minilm/tensor/tape.py", "minilm/functional/elementwise.py", "minilm/functional/softmax.py"),
         *("minilm/nn/module.py", "minilm/text/tokenizers/char.py", "minilm/models/gpt.py"),
-        *("minilm/training/trainer.py", "kernels/__init__.py", "kernels/attention/loops.py", "kernels/attention/blocked.py"),
+        "minilm/training/trainer.py",
+        *("kernels/__init__.py", "kernels/attention/loops.py", "kernels/attention/blocked.py"),
     ]
     assert [path for path in order if path in expected] == expected
 

@@ -82,7 +82,7 @@ def test_the_search_finds_online_softmax_and_leads_there(site, browser, width):
         page = sight.open(site / "index.html")
         if width < 1000:
             page.locator("label[for=__search].md-header__button").click()
-        page.locator("input[name=query]").fill("online softmax")
+        page.locator("input[name=query]").press_sequentially("online softmax")
         first = page.locator(".md-search-result__link").first
         first.wait_for(timeout=20_000)
         address = first.get_attribute("href")
@@ -123,8 +123,7 @@ def test_an_operation_leads_to_its_kernels_tests_and_chapter(site, browser):
 def test_a_planted_fault_of_a_page_is_seen(browser, tmp_path, fault):
     html, complaint = FAULTS[fault]
     (tmp_path / "page.html").write_text(f"<!doctype html><body>{html}</body>", encoding="utf-8")
-    with Sight(browser, 375, "light") as sight:
-        sight.page.set_default_timeout(2_000)
+    with Sight(browser, 375, "light", patience=500) as sight:
         assert any(found.startswith(complaint) for found in sight.wrong(tmp_path / "page.html"))
 
 
