@@ -83,7 +83,7 @@ def main() -> None:
     if options.steps is not None:
         given["steps"] = options.steps
     command = f"python benchmarks/summarization.py {options.data.name}"
-    command += f" --steps {options.steps}" if options.steps else ""
+    steps = f" --steps {options.steps}" if options.steps else ""
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for model in options.models:
@@ -95,6 +95,7 @@ def main() -> None:
                 result["models"] = {}
             result["models"][model] = evaluated(run, right)
             result["models"][model]["settings"]["data"] = options.data.name
+            result["models"][model]["command"] = f"{command} --models {model}{steps}"
             before = known("summarization", options.models, MODELS)
             save("summarization", {**result, "models": before | result["models"]}, facts)
 

@@ -158,14 +158,15 @@ def main() -> None:
     options = parser.parse_args()
     facts = machine()
     given = {} if options.steps is None else {"steps": options.steps}
-    command = "python benchmarks/translation.py" + (f" --steps {options.steps}" if options.steps else "")
+    steps = f" --steps {options.steps}" if options.steps else ""
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for model in options.models:
             settings = pair_presets.resolve(model, DATA, None, given)
             results[model] = evaluated(trained(settings, (options.runs or Path(temporary)) / model))
             before = known("translation", options.models, MODELS)  # only now: another process may have added to it
-            save("translation", {"command": command, "models": before | results}, facts)
+            results[model]["command"] = f"python benchmarks/translation.py --models {model}{steps}"
+            save("translation", {"command": "make bench ONLY=translation", "models": before | results}, facts)
 
 
 if __name__ == "__main__":

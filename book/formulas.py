@@ -36,7 +36,6 @@ TOKEN = re.compile(
 GLUE = set("the of is are with which where that from for by and in to as its it a an one each all over not has".split())
 MOST_GLUE = 3
 LONGEST_REMARK = 64
-TEXT = r" &&\quad \text{%s}"
 
 
 def latex(text: str) -> str | None:
@@ -68,9 +67,10 @@ def display(text: str) -> str | None:
             piece = re.sub(r"(?<!\.)[.;,]$", "", re.sub(r" {2,}", " ", piece.strip()))
             converted = latex(piece)
             if beside and "=" not in piece:  # words to the right of a formula
-                if len(piece) > LONGEST_REMARK or re.search(r"[`$\\{}#%&\"]", piece) or remarks[-1]:
+                words = converted if re.search(r"[_^]", piece) else rf"\text{{{piece}}}"
+                if len(piece) > LONGEST_REMARK or re.search(r"[`$\\{}#%&\"]", piece) or not words or remarks[-1]:
                     return None
-                remarks[-1] = piece
+                remarks[-1] = rf" &&\quad {words}"
             elif converted is None:
                 return None
             elif converted:
@@ -79,7 +79,7 @@ def display(text: str) -> str | None:
                 beside = True
     if not lines or 2 * sum("=" in line for line in lines) < len(lines):
         return None
-    rows = [f"{a}{TEXT % b}" if b else a for a, b in zip(map(_aligned, lines), remarks, strict=True)]
+    rows = [line + remark for line, remark in zip(map(_aligned, lines), remarks, strict=True)]
     if len(rows) == 1 and not remarks[0]:
         return lines[0]
     return "\\begin{aligned}" + " \\\\ ".join(rows) + "\\end{aligned}"

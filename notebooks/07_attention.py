@@ -70,8 +70,8 @@ V = np.array([[1.0, 3.0], [4.0, 1.0], [-2.0, 2.0], [-1.0, -2.0]])  # (Tk, Dv)
 q = np.array([0.0, 2.0, 1.0, 0.0])  # (D,)
 
 # %% [markdown]
-# **Step 1, scores.** How well does key $j$ match? The dot product says it, divided by the square root of the width (the
-# next section explains the division):
+# **Step 1, scores.** How well does key $j$ match? The dot product says it, divided by the square root of the width (a
+# later section explains the division):
 #
 # $$s_j = \frac{q \cdot k_j}{\sqrt{D}} = \frac{1}{\sqrt{D}} \sum_{d=1}^{D} q_d \, k_{jd}$$
 #

@@ -157,7 +157,7 @@ def test_formulas_in_plain_characters_become_latex(plain, expected):
 def test_equations_stand_below_each_other_and_remarks_beside_them():
     assert display("y = a b;  da = g b,  db = g a").count(r"\\") == 2
     assert r"\text{the weights}" in display("P = a b        the weights")
-    assert display("model = quantize(model, bits=4); save_it(model)") is None
+    assert display("model = quantize(model, bits=4); save_file(model)") is None
     assert display("loops    one number at a time") is None
 
 

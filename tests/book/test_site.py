@@ -27,6 +27,10 @@ PAGES = [
 FAULTS = {
     "a formula as text": ("<p>see $$ x^2 $$</p>", "a formula as text: see $$ x^2 $$"),
     "a formula that nothing set": ('<p class="arithmatex">x</p>', "a formula as text: not set"),
+    "a formula that cannot be seen": (
+        '<div class="arithmatex"><mjx-container><svg width="1" height="9"></svg></mjx-container></div>',
+        "a formula as text: not to be seen",
+    ),
     "an error in the console": ("<script>console.error('planted')</script>", "console: planted"),
     "an exception": ("<script>null.x</script>", "error: "),
     "a missing file": ('<img src="nothing.png">', "cannot be read: file:"),
@@ -65,6 +69,16 @@ def test_chapters_are_whole_and_their_formulas_are_set(browser, chapters, width,
             formulas += sight.page.locator("mjx-container svg").count()
     assert {name: found for name, found in wrong.items() if found} == {}
     assert formulas >= 10 * len(chapters)
+
+
+@pytest.mark.timeout(240)  # every page of the library that has a formula
+def test_the_formulas_of_the_source_and_the_api_are_set(site, browser):
+    pages = [p for f in ("source/minilm", "source/kernels", "api") for p in sorted((site / f).rglob("*.html"))]
+    pages = [page for page in pages if 'class="arithmatex"' in page.read_text(encoding="utf-8")]
+    assert len(pages) > 40
+    with Sight(browser, 375, "dark") as sight:
+        wrong = {page.relative_to(site): found for page in pages if (found := sight.wrong(page))}
+    assert wrong == {}
 
 
 def test_every_chapter_has_a_page_with_its_pictures_and_folded_solutions(site, chapters):
