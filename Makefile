@@ -4,6 +4,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 TEST_BUDGET ?= 600
 KERNEL_BUDGET ?= 840
+NOTEBOOK_BUDGET ?= 600
 ONLY ?=
 SUBJECTS := import_time tape training_step attention_length data_loading outside_products depth
 ARGS ?=
@@ -12,7 +13,7 @@ KERNELS ?=
 comma := ,
 PY := .venv/bin/python
 READY := .venv/.ready$(if $(KERNELS),-with-kernels)
-EXTRAS := plots,eval,test,dev$(if $(KERNELS),$(comma)triton$(comma)cupy)
+EXTRAS := plots,eval,privacy,test,dev$(if $(KERNELS),$(comma)triton$(comma)cupy)
 PIP := $(PY) -m pip --disable-pip-version-check -qq
 
 PYTEST := $(PY) -m pytest --numprocesses=$(WORKERS) --dist=worksteal --durations=10 -ra
@@ -20,7 +21,8 @@ PYTEST := $(PY) -m pytest --numprocesses=$(WORKERS) --dist=worksteal --durations
 SUITES := tests/kernels/test_interpreter_suite.py tests/kernels/test_compiled_suite.py
 
 .DEFAULT_GOAL := help
-.PHONY: help pretrained demo test test-kernels test-gpu lint types bench bench-compare clean
+.PHONY: help pretrained demo test test-kernels test-gpu notebooks check-notebooks lab book test-book lint types bench \
+  bench-compare clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
@@ -59,7 +61,7 @@ demo: $(READY) ## train a character GPT and an LSTM on Shakespeare, and compare 
 	.venv/bin/minilm demo --out runs/demo $(ARGS)
 
 test: $(READY) ## the whole test suite; ONLY=tests/nn runs a part, ARGS="-k name" goes to pytest
-	$(PYTEST) --session-timeout=$(TEST_BUDGET) $(SUITES:%=--ignore=%) $(ARGS) $(ONLY)
+	$(PYTEST) --session-timeout=$(TEST_BUDGET) $(SUITES:%=--ignore=%) --ignore=tests/book $(ARGS) $(ONLY)
 
 test-kernels: ## the Triton kernels, interpreted and compiled; Linux, no GPU needed (about 5 minutes)
 	@$(MAKE) --no-print-directory KERNELS=1 .venv
@@ -68,6 +70,25 @@ test-kernels: ## the Triton kernels, interpreted and compiled; Linux, no GPU nee
 test-gpu: ## on a machine with a GPU: the tests of the kernels, on it
 	@$(MAKE) --no-print-directory KERNELS=1 .venv
 	MINILM_GPU_SUITE=1 $(PY) -m pytest tests/kernels/gpu tests/kernels/interpreter --durations=10 -ra $(ARGS)
+
+notebooks: $(READY) ## build and execute the chapters; ONLY="03 04" some of them (about 6 minutes for all)
+	@$(PIP) install -e '.[notebooks]'
+	$(PY) notebooks/book.py build $(ONLY) $(ARGS)
+
+check-notebooks: $(READY) ## execute the chapters again: nothing stale, no error, no number that has changed
+	@$(PIP) install -e '.[notebooks]'
+	$(PY) notebooks/book.py check --processes=$(WORKERS) --budget=$(NOTEBOOK_BUDGET) $(ONLY) $(ARGS)
+
+lab: $(READY) ## open the chapters in JupyterLab
+	@$(PIP) install -e '.[notebooks]'
+	.venv/bin/jupyter lab --notebook-dir=notebooks $(ARGS)
+
+book: $(READY) ## the site: annotated source, chapters, API, results -> build/book/index.html (a minute)
+	@$(PIP) install -e '.[book]'
+	$(PY) book/build.py $(ARGS)
+
+test-book: book ## the site in a headless browser: formulas, links, search (needs Chromium)
+	$(PYTEST) $(ARGS) tests/book
 
 lint: $(READY) ## style: ruff
 	$(PY) -m ruff check .

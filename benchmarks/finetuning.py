@@ -3,6 +3,7 @@
     make pretrained
     python benchmarks/finetuning.py                 all parts, one after the other: about an hour and a half on one core
     python benchmarks/finetuning.py lora lstm       these; the others in results/finetuning.json stay as they are
+    python benchmarks/finetuning.py --work FOLDER   keeps checkpoints there, and goes on from them when it is run again
     python benchmarks/finetuning.py --limit 500     a short one, to see that it works (nothing is saved)
 
     full      all of it, by the documents' program (examples/documents_finetuning.py): its arguments, word for word
@@ -31,7 +32,7 @@ from harness import RESULTS, machine, save
 from minilm.cli import finetune_classify, finetune_run
 from minilm.cli.finetune_run import Settings
 from minilm.kernels.threads import thread_count
-from minilm.training import Trainer, TrainingArguments
+from minilm.training import Trainer, TrainingArguments, list_checkpoints
 from minilm.training.process import peak_memory
 
 MODEL, DATA = "all-MiniLM-L6-v2", "rt_polarity"
@@ -49,32 +50,32 @@ def documents(settings: Settings, folder: Path) -> dict[str, Any]:
         per_device_eval_batch_size=16,
     )
     trainer = Trainer(model=model, args=training_args, train_dataset=train_dataset, eval_dataset=eval_dataset)
-    output = trainer.train()
+    output = trainer.train(resume_from_checkpoint=bool(list_checkpoints(folder)))
     whole = model.num_parameters()
     return {
         "parameters": whole,
         "trained_parameters": whole,
         "steps": output.global_step,
-        "seconds": output.metrics["train_runtime"],
+        "seconds": trainer.state.tokens / output.metrics["train_tokens_per_second"],  # all, also if it was resumed
         "peak_memory_mb": peak_memory() / 2**20,
         **task.evaluate(),
     }
 
 
-def part(name: str, limit: int | None) -> dict[str, Any]:
+def part(name: str, limit: int | None, folder: Path) -> dict[str, Any]:
     """Train and score one of them."""
     began = time.perf_counter()
     method = "full" if name == "lstm" else name
     settings = Settings("lstm" if name == "lstm" else MODEL, "classify", DATA, method, limit=limit)
-    with tempfile.TemporaryDirectory() as folder:
-        if name == "full":
-            result = documents(settings, Path(folder))
-        else:
-            task = finetune_run.prepare(settings, finetune_classify)
-            rate, epochs = task.learning_rates[method], task.epochs[method]
-            result = {"learning_rate": rate, "epochs": epochs}
-            result |= {"training_texts": len(task.train), "held_out_texts": len(task.held_out)}
-            result |= finetune_run.train(settings, task, Path(folder))
+    if name == "full":
+        result = documents(settings, folder)
+    else:
+        task = finetune_run.prepare(settings, finetune_classify)
+        rate, epochs = task.learning_rates[method], task.epochs[method]
+        result = {"learning_rate": rate, "epochs": epochs}
+        result |= {"training_texts": len(task.train), "held_out_texts": len(task.held_out)}
+        begun = list_checkpoints(folder)
+        result |= finetune_run.train(settings, task, folder, begun[-1] if begun else None)
     return {
         **result,
         "seconds_with_reading_and_scoring": time.perf_counter() - began,
@@ -88,11 +89,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=PARTS, help=f"some of {', '.join(PARTS)}")
     parser.add_argument("--limit", type=int, help="use so many texts only, and save nothing")
+    parser.add_argument("--work", type=Path, help="folder of the checkpoints; a temporary one if it is not given")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         name, _, path = options.one.partition("=")
-        Path(path).write_text(json.dumps(part(name, options.limit)))
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = (options.work or Path(temporary)) / name
+            Path(path).write_text(json.dumps(part(name, options.limit, folder)))
         return
     for name in options.parts:
         if name not in PARTS:
@@ -100,8 +104,9 @@ def main() -> None:
     for name in options.parts:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "result.json")
-            limit = [] if options.limit is None else ["--limit", str(options.limit)]
-            subprocess.run([sys.executable, __file__, "--one", f"{name}={path}", *limit], check=True)
+            own = [] if options.limit is None else ["--limit", str(options.limit)]
+            own += [] if options.work is None else ["--work", str(options.work)]
+            subprocess.run([sys.executable, __file__, "--one", f"{name}={path}", *own], check=True)
             result = json.loads(path.read_text())
         print(
             f"{name}: {result['trained_parameters']:,} of {result['parameters']:,} parameters, {result['seconds']:.0f} "

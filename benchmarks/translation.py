@@ -86,7 +86,7 @@ def training(run: pair_run.PairRun, model: Any) -> dict[str, Any]:
         "training_seconds": seconds[-1],  # without evaluating and saving
         "training_seconds_undisturbed": last["tokens"] / float(np.quantile(paces or [last["tokens_per_second"]], 0.9)),
         "training_threads": int(threads.read_text()) if threads.is_file() else None,
-        "target_tokens_per_second": last["tokens_per_second"],
+        "source_tokens_per_second": last["tokens_per_second"],
         "steps": last["step"],
         "epochs": last["epoch"],
         "validation_loss": loss,

@@ -57,7 +57,7 @@ def block_html(text: str) -> str:
     """An indented block: a highlighted program, or a formula."""
     text = textwrap.dedent(text).strip("\n")
     if is_program(text):
-        return highlight(text, PythonLexer(), HtmlFormatter(cssclass="highlight"))
+        return highlight(text, PythonLexer(), HtmlFormatter(cssclass="highlight", wrapcode=True))
     return formula_html(text)
 
 

@@ -34,6 +34,7 @@ from minilm.training import (
     prepare_method,
     save_lora,
 )
+from minilm.training.checkpoint import read_state
 
 WARMUP = 0.06  # of the steps, as BERT's kin are fine-tuned (Liu et al. 2019)
 WEIGHT_DECAY = 0.01
@@ -129,6 +130,7 @@ def train(settings: Settings, task: Task, folder: Path, checkpoint: Path | None 
         "parameters": sum(size for name, size in sizes.items() if ".lora_" not in name),
         "trained_parameters": sum(sizes[name] for name in task.trained),
     }
+    resumed_at = 0 if checkpoint is None else int(read_state(checkpoint)["step"])  # the time is told of all steps
     _describe(settings, task, folder, result)
     say()
     began = time.perf_counter()
@@ -142,7 +144,7 @@ def train(settings: Settings, task: Task, folder: Path, checkpoint: Path | None 
         merge_lora(task.model)
     result |= {
         "steps": output.global_step,
-        "seconds": before + output.metrics["train_runtime"],
+        "seconds": before + output.metrics["train_runtime"] * output.global_step / (output.global_step - resumed_at),
         "peak_memory_mb": output.metrics["peak_memory_mb"],
         **task.evaluate(),
     }

@@ -17,6 +17,7 @@ from tests.package.source import ROOT
 
 TARGETS = [
     *("pretrained", "demo", "test", "test-kernels", "test-gpu", "lint", "types", "bench", "bench-compare", "clean"),
+    *("notebooks", "check-notebooks", "lab", "book", "test-book"),
     ".venv",
 ]
 
