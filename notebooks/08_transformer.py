@@ -11,7 +11,8 @@
 #
 # **What you will be able to do**
 #
-# - write the encoder's and the decoder's block as formulas, and say where a norm, a mask and the other language come in;
+# - write the encoder's and the decoder's block as formulas, and say where a norm, a mask and the other language come
+#   in;
 # - train a translator, and say what teacher forcing, label smoothing and warm-up are for;
 # - search for a translation with a beam, by hand on a small tree, and say what the length penalty changes;
 # - read from cross-attention which word of the source a word of the translation comes from.
@@ -25,7 +26,7 @@ from IPython.display import Image
 
 import minilm
 import minilm.functional as F
-from checks import results, source
+from checks import results
 from checks.drawing import blank
 from minilm import Tensor, nn, no_grad
 from minilm.generation import beam_search, length_penalty, translate
@@ -38,21 +39,21 @@ from minilm.text import LengthBuckets, Pair, PairTokenizer, WordTokenizer, encod
 # %% [markdown]
 # ## Reading one text, writing another
 #
-# A **source** $X = (x_1, \dots, x_{T_k})$, an English sentence, shall become a **target** $Y = (y_1, \dots, y_T)$, a German
-# one. Two things make this hard. The lengths differ, and so does the order:
+# A **source** $X = (x_1, \dots, x_{T_k})$, an English sentence, shall become a **target** $Y = (y_1, \dots, y_T)$, a
+# German one. Two things make this hard. The lengths differ, and so does the order:
 #
 # | today | i | will | buy | a | red | lamp |
 # |---|---|---|---|---|---|---|
 # | heute | *werde* | *ich* | eine | rote | Lampe | *kaufen* |
 #
-# So the target cannot be computed position by position from the source. It is written token by token, each from all of the
-# source and from what is written already. The chain rule of probability says that nothing is lost by that:
+# So the target cannot be computed position by position from the source. It is written token by token, each from all of
+# the source and from what is written already. The chain rule of probability says that nothing is lost by that:
 #
 # $$P(Y \mid X) = \prod_{t=1}^{T} P(y_t \mid y_1, \dots, y_{t-1}, X)$$
 #
-# The Transformer (Vaswani et al. 2017) has a half for each. The **encoder** reads $X$ once and turns it into a **memory**
-# $M$: one vector of $C$ channels for each source token. The **decoder** reads the target so far and the memory, and gives
-# the scores of the next token. Both are stacks of $L$ blocks.
+# The Transformer (Vaswani et al. 2017) has a half for each. The **encoder** reads $X$ once and turns it into a
+# **memory** $M$: one vector of $C$ channels for each source token. The **decoder** reads the target so far and the
+# memory, and gives the scores of the next token. Both are stacks of $L$ blocks.
 
 # %%
 figure, axes = blank(7.0, 4.3)
@@ -92,24 +93,25 @@ axes.text(5.1, 0.1, "target so far (B, T)", ha="center", color=COLOURS[1], fonts
 figure
 
 # %% [markdown]
-# Two tokens mark the ends: `<bos>` (beginning of sequence) is what the decoder reads before there is anything, `<eos>` (end)
-# is what it writes when it is done.
+# Two tokens mark the ends: `<bos>` (beginning of sequence) is what the decoder reads before there is anything, `<eos>`
+# (end) is what it writes when it is done.
 #
 # ## What goes in
 #
-# $W_e$ is the table of embeddings, one row of $C$ numbers a token, and $\mathrm{PE}$ are the sinusoids of chapter 7. The first block
-# gets
+# $W_e$ is the table of embeddings, one row of $C$ numbers a token, and $\mathrm{PE}$ are the sinusoids of chapter 7.
+# The first block gets
 #
 # $$h^{(0)}_t = \sqrt{C}\; W_e[x_t] + \mathrm{PE}_t$$
 #
-# **Why $\sqrt{C}$?** The table works twice: its rows are also what the decoder's output is compared with at the end, as we shall see.
-# There the dot product of a row with a normalized vector of $C$ entries should have a size of about 1, so the entries are drawn with
-# variance $1/C$ (chapter 7's calculation: $C$ terms of variance $1/C$ each). But beside the sinusoids, whose entries have
-# a size of about 0.7, such entries are nothing: for $C = 512$ they are sixteen times smaller. Multiplied by $\sqrt{C}$ they have variance 1.
+# **Why $\sqrt{C}$?** The table works twice: its rows are also what the decoder's output is compared with at the end, as
+# we shall see. There the dot product of a row with a normalized vector of $C$ entries should have a size of about 1, so
+# the entries are drawn with variance $1/C$ (chapter 7's calculation: $C$ terms of variance $1/C$ each). But beside the
+# sinusoids, whose entries have a size of about 0.7, such entries are nothing: for $C = 512$ they are sixteen times
+# smaller. Multiplied by $\sqrt{C}$ they have variance 1.
 #
-# **Why sinusoids?** Chapter 7 found that $\mathrm{PE}_t \cdot \mathrm{PE}_s$ depends on $t - s$ only. The paper gives one more reason: a
-# shift by $k$ positions is a *linear* map, the same at every position. For one pair of channels with the speed $\omega$ the addition
-# theorems say
+# **Why sinusoids?** Chapter 7 found that $\mathrm{PE}_t \cdot \mathrm{PE}_s$ depends on $t - s$ only. The paper gives
+# one more reason: a shift by $k$ positions is a *linear* map, the same at every position. For one pair of channels with
+# the speed $\omega$ the addition theorems say
 #
 # $$\begin{pmatrix} \sin((t+k)\omega) \\ \cos((t+k)\omega) \end{pmatrix} =
 # \begin{pmatrix} \cos k\omega & \sin k\omega \\ -\sin k\omega & \cos k\omega \end{pmatrix}
@@ -135,7 +137,7 @@ table, *clocks = figure.subplots(1, 4, width_ratios=[1.9, 1, 1, 1])
 image = table.imshow(PE[:24].T, cmap="coolwarm", aspect="auto", origin="lower")
 table.set(xlabel="position t", ylabel="channel", title="PE")
 figure.colorbar(image, ax=table)
-for axes, i in zip(clocks, (0, 4, 8), strict=True):
+for axes, i in zip(clocks, (0, 3, 6), strict=True):
     axes.plot(np.cos(np.linspace(0, 7, 99)), np.sin(np.linspace(0, 7, 99)), color="#dddddd")
     for t in range(4):
         x, y = PE[t, 2 * i + 1], PE[t, 2 * i]
@@ -149,24 +151,26 @@ figure
 # %% [markdown]
 # ## The encoder's block
 #
-# A block has two parts: attention moves information *between* positions, a feed-forward network works on each position *by itself*. Each part
-# $f$ adds to its input what it has found, and the sum is normalized. With $h$ of the shape $(T, C)$:
+# A block has two parts: attention moves information *between* positions, a feed-forward network works on each position
+# *by itself*. Each part $f$ adds to its input what it has found, and the sum is normalized. With $h$ of the shape
+# $(T, C)$:
 #
 # $$\begin{aligned}
 # a &= \mathrm{norm}\big(h + \mathrm{attention}(h, h, h)\big) \\
 # h' &= \mathrm{norm}\big(a + \mathrm{feed\_forward}(a)\big)
 # \end{aligned}$$
 #
-# - $\mathrm{attention}(q, k, v)$ is multi-head attention: queries from its first argument, keys and values from the others. Here all
-#   three are $h$: self-attention.
+# - $\mathrm{attention}(q, k, v)$ is multi-head attention: queries from its first argument, keys and values from the
+#   others. Here all three are $h$: self-attention.
 # - The feed-forward network has one hidden layer of width $C_h$, with the bends of $\max(0, \cdot)$ in it:
 #
 # $$\mathrm{feed\_forward}(x) = \max(0,\; x W_1 + b_1)\, W_2 + b_2, \qquad W_1: (C, C_h), \quad W_2: (C_h, C)$$
 #
-# - The sum $h + f(h)$ is a **residual connection**: the derivative of $h + f(h)$ contains the identity, so a gradient reaches the first
-#   block also where the $f$ are bad.
-# - The norm is **layer norm** (Ba et al. 2016): each position's $C$ channels get the mean 0 and the variance 1. Then a trained scale
-#   $\gamma$ and shift $\beta$ give back what the model wants to have of them; the small $\varepsilon$ keeps the root from 0.
+# - The sum $h + f(h)$ is a **residual connection**: the derivative of $h + f(h)$ contains the identity, so a gradient
+#   reaches the first block also where the $f$ are bad.
+# - The norm is **layer norm** (Ba et al. 2016): each position's $C$ channels get the mean 0 and the variance 1. Then a
+#   trained scale $\gamma$ and shift $\beta$ give back what the model wants to have of them; the small $\varepsilon$
+#   keeps the root from 0.
 #
 # $$\mathrm{norm}(x)_c = \gamma_c\, \frac{x_c - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta_c, \qquad
 # \mu = \frac{1}{C} \sum_{c=1}^{C} x_c, \qquad \sigma^2 = \frac{1}{C} \sum_{c=1}^{C} (x_c - \mu)^2$$
@@ -191,8 +195,8 @@ def encoder_block(h, block, mask=None):
 # %% [markdown]
 # ## The decoder's block
 #
-# One part more. Between self-attention and feed-forward stands **cross-attention**: the queries come from the target, keys and values from
-# the memory. Each position of the target asks: which source tokens do I need now?
+# One part more. Between self-attention and feed-forward stands **cross-attention**: the queries come from the target,
+# keys and values from the memory. Each position of the target asks: which source tokens do I need now?
 #
 # $$\begin{aligned}
 # a &= \mathrm{norm}\big(h + \mathrm{attention}(h, h, h)\big) & &\text{causal} \\
@@ -208,8 +212,8 @@ def decoder_block(h, M, block, mask=None):
 
 
 # %% [markdown]
-# After the last block the score of each token of the vocabulary is the dot product of its embedding with the vector: $\mathrm{logits}_t = W_e\, h^{(L)}_t$.
-# The same table serves source, target and scores (section 3.4 of the paper).
+# After the last block the score of each token of the vocabulary is the dot product of its embedding with the vector:
+# $\mathrm{logits}_t = W_e\, h^{(L)}_t$. The same table serves source, target and scores (section 3.4 of the paper).
 #
 # That is all of the model. Put together, our blocks must compute what the library's `Transformer` computes.
 
@@ -236,13 +240,13 @@ with no_grad():
 print("logits", ours.shape, " equal to the library's:", np.allclose(ours, library, atol=1e-4))
 
 # %% [markdown]
-# Cross-attention is where the lengths may differ: its matrix of weights has a row for each target token and a column for each source
-# token, $(T, T_k)$. Nothing in it is causal, since the whole source is known.
+# Cross-attention is where the lengths may differ: its matrix of weights has a row for each target token and a column
+# for each source token, $(T, T_k)$. Nothing in it is causal, since the whole source is known.
 #
 # ## Three masks
 #
-# So there are three attentions, and each has its rule of who may see what. Take a batch in which the source was filled up from 5 tokens to 7
-# (chapter 7's padding), with a target of 6:
+# So there are three attentions, and each has its rule of who may see what. Take a batch in which the source was filled
+# up from 5 tokens to 7 (chapter 7's padding), with a target of 6:
 
 # %%
 Tk, T, real = 7, 6, 5
@@ -265,9 +269,9 @@ for axes, (title, (mask, keys, queries)) in zip(figure.subplots(1, 3), masks.ite
 figure
 
 # %% [markdown]
-# (Dark is seen.) The rows of the padding itself do not matter: nobody looks at what they compute. Where the *target* is padded no mask is needed: the
-# padding stands behind the real tokens, the causal mask hides it from them, and the loss ignores what is computed there. Let us see that
-# it is so.
+# (Dark is seen.) The rows of the padding itself do not matter: nobody looks at what they compute. Where the *target* is
+# padded no mask is needed: the padding stands behind the real tokens, the causal mask hides it from them, and the loss
+# ignores what is computed there. Let us see that it is so.
 
 # %% tags=["deterministic"]
 mask = np.ones((2, 7), dtype=bool)
@@ -284,9 +288,9 @@ print("another last target token, same logits before it:", np.array_equal(before
 # %% [markdown]
 # ## Teacher forcing
 #
-# How is a model trained that writes token by token? Not by letting it write: each token would need a step of its own, and after the
-# first wrong word all that follows would be judged in a wrong context. Instead the decoder reads the *right* target, moved to the right
-# by one place, and at every position it is asked for the next token:
+# How is a model trained that writes token by token? Not by letting it write: each token would need a step of its own,
+# and after the first wrong word all that follows would be judged in a wrong context. Instead the decoder reads the
+# *right* target, moved to the right by one place, and at every position it is asked for the next token:
 
 # %%
 right = ["heute", "werde", "ich", "eine", "Lampe", "kaufen", ".", "<eos>"]
@@ -301,24 +305,26 @@ axes.text(0.08, 1.1, "labels", va="center", fontsize=9, color=COLOURS[1])
 figure
 
 # %% [markdown]
-# Because of the causal mask position $t$ cannot see the label that it is asked for, although it stands one place further on. So one pass gives
-# all $T$ terms of the loss
+# Because of the causal mask position $t$ cannot see the label that it is asked for, although it stands one place
+# further on. So one pass gives all $T$ terms of the loss
 #
 # $$-\log P(Y \mid X) = -\sum_{t=1}^{T} \log P(y_t \mid y_1, \dots, y_{t-1}, X)$$
 #
-# at once. The teacher forces the pupil's hand: whatever it would have written, it goes on from what is right. The price: it never sees its
-# own mistakes in training, and later has to go on from them.
+# at once. The teacher forces the pupil's hand: whatever it would have written, it goes on from what is right. The
+# price: it never sees its own mistakes in training, and later has to go on from them.
 #
 # ## Label smoothing
 #
-# Cross-entropy is lowest where the right token has the probability 1, which no finite logits give: they grow for ever, and the model
-# becomes surer than it has reason to be. Often several tokens would have been right. So a part $\varepsilon$ of the target's weight is spread over all $V$ tokens
-# alike (Szegedy et al. 2016). With $p = \mathrm{softmax}(z)$ and the right token $r$:
+# Cross-entropy is lowest where the right token has the probability 1, which no finite logits give: they grow for ever,
+# and the model becomes surer than it has reason to be. Often several tokens would have been right. So a part
+# $\varepsilon$ of the target's weight is spread over all $V$ tokens alike (Szegedy et al. 2016). With
+# $p = \mathrm{softmax}(z)$ and the right token $r$:
 #
 # $$q_j = (1 - \varepsilon)\,[j = r] + \frac{\varepsilon}{V}, \qquad \mathrm{loss} = -\sum_{j=1}^{V} q_j \log p_j$$
 #
-# where $[j = r]$ is 1 if $j = r$ and 0 otherwise. The derivative is as simple as without smoothing. From $\log p_j = z_j - \log \sum_m e^{z_m}$ follows
-# $\partial \log p_j / \partial z_i = [i = j] - p_i$, and with $\sum_j q_j = 1$
+# where $[j = r]$ is 1 if $j = r$ and 0 otherwise. The derivative is as simple as without smoothing. From
+# $\log p_j = z_j - \log \sum_m e^{z_m}$ follows $\partial \log p_j / \partial z_i = [i = j] - p_i$, and with
+# $\sum_j q_j = 1$
 #
 # $$\frac{\partial\, \mathrm{loss}}{\partial z_i} = -\sum_j q_j \big([i = j] - p_i\big) = p_i - q_i$$
 #
@@ -353,8 +359,9 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# Without smoothing the loss falls for ever; with it, being too sure costs. The loss never reaches 0 then, so curves with and without smoothing must not be
-# compared. (The library smooths in training only; its evaluations tell the plain loss.)
+# Without smoothing the loss falls for ever; with it, being too sure costs. The loss never reaches 0 then, so curves
+# with and without smoothing must not be compared. (The library smooths in training only; its evaluations tell the plain
+# loss.)
 #
 # ## The learning rate
 #
@@ -362,8 +369,8 @@ figure
 #
 # $$\mathrm{rate}(n) = C^{-1/2}\, \min\big(n^{-1/2},\; n\, w^{-3/2}\big)$$
 #
-# Up to $n = w$ the second term is the smaller one, and the rate grows in a straight line; from then on it falls as $1/\sqrt{n}$. Both terms
-# agree at $n = w$, since $w \cdot w^{-3/2} = w^{-1/2}$: there is the peak, $1/\sqrt{C w}$.
+# Up to $n = w$ the second term is the smaller one, and the rate grows in a straight line; from then on it falls as
+# $1/\sqrt{n}$. Both terms agree at $n = w$, since $w \cdot w^{-3/2} = w^{-1/2}$: there is the peak, $1/\sqrt{C w}$.
 
 # %% tags=["deterministic"]
 for width, w in ((512, 4000), (64, 100)):
@@ -371,19 +378,21 @@ for width, w in ((512, 4000), (64, 100)):
     print(f"C = {width:3}, w = {w:4}: first {rate(0):.3g}, at the peak {rate(w - 1):.4g}, after 10 w steps {rate(10 * w - 1):.3g}")
 
 # %% [markdown]
-# Why begin slowly? Two reasons. Adam divides by the running size of the gradient, and an average over the first few steps is a poor guess of it.
-# And the norm stands *behind* each sum: the residual path runs through $2L$ norms one after the other, and if one part's output is suddenly large,
-# the norm makes everything else small, and what came from below is lost. Xiong et al. (2020) have the mathematics; we shall see it happen.
+# Why begin slowly? Two reasons. Adam divides by the running size of the gradient, and an average over the first few
+# steps is a poor guess of it. And the norm stands *behind* each sum: the residual path runs through $2L$ norms one
+# after the other, and if one part's output is suddenly large, the norm makes everything else small, and what came from
+# below is lost. Xiong et al. (2020) have the mathematics; we shall see it happen.
 #
 # ## A language to learn
 #
-# A translator that trains in seconds needs a small language. We make one of true English and German sentences. It has what makes
-# German hard for an English speaker:
+# A translator that trains in seconds needs a small language. We make one of true English and German sentences. It has
+# what makes German hard for an English speaker:
 #
 # - the main verb goes to the end: *i can see the dog*, *ich kann den Hund sehen*;
 # - after a word of time subject and auxiliary change places: *now i can*, *jetzt kann ich*;
 # - the auxiliary depends on the subject (*ich kann*, *wir können*);
-# - article and adjective depend on the gender of a noun that comes **later**: *a red lamp* is *eine rote Lampe*, *a red dog* is *einen roten Hund*.
+# - article and adjective depend on the gender of a noun that comes **later**: *a red lamp* is *eine rote Lampe*, *a red
+#   dog* is *einen roten Hund*.
 
 # %%
 SUBJECTS = {"i": ("ich", 0), "you": ("du", 1), "she": ("sie", 2), "he": ("er", 2), "we": ("wir", 3)}
@@ -418,6 +427,8 @@ rng = np.random.default_rng(8)
 pairs = list(dict.fromkeys(sentence(rng) for _ in range(6000)))
 train, test = pairs[:3000], pairs[3000:3200]
 tokenizer = PairTokenizer(WordTokenizer.train([text for pair in pairs for text in pair], lower=False))
+tables = (TIMES, SUBJECTS, AUXILIARIES, VERBS, ARTICLES, ADJECTIVES, NOUNS)
+print(f"{np.prod([len(table) for table in tables]):,} sentences are possible")
 print(len(train), "pairs to learn from,", len(test), "others to test; tokens of both languages together:", tokenizer.vocab_size)
 for pair in train[:4]:
     print(f"  {pair.source:45} {pair.target}")
@@ -425,10 +436,12 @@ ids = tokenizer.encode(train[0].source)
 print("the first source as ids:", ids, "=", *tokenizer.pieces(ids))
 
 # %% [markdown]
-# There are 22,680 different sentences in this language (exercise 8.5), and it sees 3,000 of them. None of the test is among these.
+# There are 25,920 different sentences in this language, and the model sees 3,000 of them. None of the test is among
+# these.
 #
-# Two layers, four heads, 64 channels. We train it twice: with the paper's schedule, and with the schedule's peak as a constant rate, without
-# warm-up. Sentences of like length go into one batch (`LengthBuckets`), at most 1,000 tokens of both languages.
+# Two layers, four heads, 64 channels. We train it twice: with the paper's schedule, and with the schedule's peak as a
+# constant rate, without warm-up. Sentences of like length go into one batch (`LengthBuckets`), at most 1,000 tokens of
+# both languages.
 
 # %%
 config = TransformerConfig(vocab_size=tokenizer.vocab_size, block_size=16, n_layer=2, n_head=4, n_embd=64, n_hidden=128, dropout=0.0,
@@ -484,8 +497,8 @@ right_axes.legend(frameon=False, fontsize=9)
 figure
 
 # %% [markdown]
-# The one with warm-up has learnt the language; its loss stops at the lowest that label smoothing allows, the entropy of $q$. The other one is
-# stuck. What is wrong with it?
+# The one with warm-up has learnt the language; its loss stops at the lowest that label smoothing allows, the entropy of
+# $q$. The other one is stuck. What is wrong with it?
 
 # %%
 for pair in test[:2]:
@@ -506,14 +519,16 @@ weights = cross_weights(stuck, test[0].source)[2]
 print(f"without warm-up: all weights of its cross-attention lie between {weights.min():.2f} and {weights.max():.2f}")
 
 # %% [markdown]
-# It writes fluent German that has nothing to do with the source: it looks at all source tokens alike. In its first steps the memory became the same
-# vector for every token, and keys that are all equal give equal weights, whatever the query. Nothing tells it any more which
-# source token to look at, so it became a language model of German sentences.
+# It writes much the same whatever the source is, for it looks at all source tokens alike. In its first steps the memory
+# became the same vector for every token, and keys that are all equal give equal weights, whatever the query. Nothing
+# tells it any more which source token to look at, so it learns only which German words are frequent, and which follow
+# each other.
 #
 # ## Beam search
 #
-# The model gives $P(y_t \mid y_1 \dots y_{t-1}, X)$. We want the whole text $Y$ that is most probable. **Greedy** search takes the best token at
-# each step, and can be wrong. Here is a tree of what some model could say to *a kitten*. The numbers are the probabilities of the next token:
+# The model gives $P(y_t \mid y_1 \dots y_{t-1}, X)$. We want the whole text $Y$ that is most probable. **Greedy**
+# search takes the best token at each step, and can be wrong. Here is a tree of what some model could say to *a kitten*.
+# The numbers are the probabilities of the next token:
 
 # %%
 TREE = {
@@ -542,11 +557,12 @@ for text, p in sorted(leaves(), key=lambda leaf: -leaf[1]):
     print(f"{p:.4f}  {' '.join(text)}")
 
 # %% [markdown]
-# Greedy search begins with *ein* (0.55 against 0.45 — a claim about the tree above) and then takes *Kätzchen*: 0.1980. But *eine Katze* has 0.2066. After *ein* there are three ways to go
-# on, which share its probability; greedy search does not look ahead.
+# Greedy search begins with *ein*, $0.55$ against $0.45$, and then takes *Kätzchen*: 0.1980 in all. But *eine Katze* has
+# 0.2066. After *ein* there are three ways to go on, which share its probability; greedy search does not look ahead.
 #
-# A **beam** keeps the $k$ best beginnings instead of one. At each step every beginning is continued with every token, and of all these candidates the
-# $k$ most probable go on; those that end in `<eos>` are taken out and kept. By hand, for $k = 2$:
+# A **beam** keeps the $k$ best beginnings instead of one. At each step every beginning is continued with every token,
+# and of all these candidates the $k$ most probable go on; those that end in `<eos>` are taken out and kept. By hand,
+# for $k = 2$:
 
 # %% tags=["deterministic"]
 beginnings, ended = [((), 1.0)], []
@@ -588,15 +604,17 @@ for beginning, (x_, y_) in places.items():
 figure
 
 # %% [markdown]
-# (Blue: what a beam of 2 keeps.) In the second step both beginnings with *ein* fall out: their probability has been shared among three. The winner is *eine Katze*, the most probable text of all.
+# (Blue: what a beam of 2 keeps.) In the second step both beginnings with *ein* fall out: their probability has been
+# shared among three. The winner is *eine Katze*, the most probable text of all.
 #
-# **Is the most probable text the best one?** Each further token multiplies with a number below 1, so probability favours short
-# texts: *eine kleine Katze* says more, and has 0.2008. Dividing by the length would favour long ones. The length penalty stands between
-# (Wu et al. 2016, equation 14). With $|Y|$ tokens, `<eos>` included:
+# **Is the most probable text the best one?** Each further token multiplies with a number below 1, so probability
+# favours short texts: *eine kleine Katze* says more, and has 0.2008. Dividing by the length would favour long ones. The
+# length penalty stands between (Wu et al. 2016, equation 14). With $|Y|$ tokens, `<eos>` included:
 #
 # $$\mathrm{score}(Y) = \frac{\log P(Y \mid X)}{\mathrm{lp}(Y)}, \qquad \mathrm{lp}(Y) = \Big(\frac{5 + |Y|}{6}\Big)^{\alpha}$$
 #
-# $\alpha = 0$ changes nothing, $\alpha = 1$ is nearly the mean over tokens, and the paper uses 0.6. Since $\log P$ is negative, a larger divisor makes a better score.
+# $\alpha = 0$ changes nothing, $\alpha = 1$ is nearly the mean over tokens, and the paper uses 0.6. Since $\log P$ is
+# negative, a larger divisor makes a better score.
 
 # %% tags=["deterministic"]
 for alpha in (0.0, 0.6):
@@ -606,8 +624,8 @@ for alpha in (0.0, 0.6):
         print(f"   {' '.join(text):26} log P {np.log(p):.4f}   lp {lp:.4f}   score {np.log(p) / lp:.4f}")
 
 # %% [markdown]
-# With the penalty the longer text wins: $-1.6056 / 1.2754$ is nearer to zero than $-1.5771 / 1.1884$. The library's search must find the same. It asks a model for
-# logits; our tree becomes one in a few lines.
+# With the penalty the longer text wins: $-1.6055 / 1.2754$ is nearer to zero than $-1.5772 / 1.1884$. The library's
+# search must find the same. It asks a model for logits; our tree becomes one in a few lines.
 
 # %% tags=["deterministic"]
 WORDS = ["<pad>", "<bos>", "<eos>", *sorted({token for row in TREE.values() for token in row} - {"<eos>"})]
@@ -633,15 +651,15 @@ for beam, alpha in ((1, 0.0), (2, 0.0), (2, 0.6)):
 # %% [markdown]
 # ## Attention as alignment
 #
-# Which source word does a German word come from? Nobody told the model. But to write *kaufen* it must have looked at *buy*. The last layer's cross-attention, as the mean of
-# its four heads; a row is a word at the moment when it is written:
+# Which source word does a German word come from? Nobody told the model. But to write *kaufen* it must have looked at
+# *buy*. The last layer's cross-attention, as the mean of its four heads; a row is a word at the moment when it is
+# written:
 
 # %%
-read, written, weights = cross_weights(model, "today i will buy a red lamp .")
-other = cross_weights(model, "she must look for the small dog .")
+maps = [cross_weights(model, text) for text in ("today i will buy a red lamp .", "she must look for the small dog .")]
 figure = new_figure()
 figure.set_size_inches(7, 3.3)
-for axes, (read, written, weights) in zip(figure.subplots(1, 2), ((read, written, weights), other), strict=True):
+for axes, (read, written, weights) in zip(figure.subplots(1, 2), maps, strict=True):
     axes.imshow(weights[-1].mean(axis=0), cmap="Greys", vmin=0, vmax=1)
     axes.set_xticks(range(len(read)), read, rotation=90, fontsize=9)
     axes.set_yticks(range(len(written)), written, fontsize=9)
@@ -649,21 +667,25 @@ for axes, (read, written, weights) in zip(figure.subplots(1, 2), ((read, written
 figure
 
 # %% [markdown]
-# Follow the rows. The verb at the end of the German sentence looks back at the English verb in the middle. Subject and auxiliary look across each other. And a word does not always look
-# at one word only: the auxiliary needs the subject, from which it takes its form; article and adjective look at their own word *and at the noun*, since without its
+# Follow the rows. *kaufen*, at the end of the German sentence, looks back at *buy* in the middle of the English one.
+# Many words look at more than one: *werde* looks at the subject, from which it takes its form (that it is *will* it has
+# seen in the layer before), and article and adjective look at their own word *and at the noun*, since without its
 # gender their ending cannot be chosen.
 #
-# An alignment like this was the reason why attention was invented (Bahdanau et al. 2015, on top of an LSTM). It remains a hint and no proof: look at all heads of both layers,
-# and you find some that look at nothing that has a meaning for us.
+# Attention was invented as an alignment like this (Bahdanau et al. 2015, on top of an LSTM). It remains a hint and no
+# proof: look at all heads of both layers for the second sentence, and you find some whose looks have no meaning that we
+# could name.
 
 # %%
-attention_figure(other[2], other[0], other[1])
+read, written, weights = maps[1]
+attention_figure(weights, read, written)
 
 # %% [markdown]
 # ## English and German as people write them
 #
-# The same model, larger, on 45,000 pairs of short sentences from Tatoeba, compared with an LSTM that has attention (the documents' predecessor of the Transformer). BLEU and chrF
-# (chapter 12) compare what it writes with translations by people, from 0 to 100.
+# The same model, larger, on 45,000 pairs of short sentences from Tatoeba, compared with an LSTM that has attention (the
+# documents' predecessor of the Transformer). BLEU and chrF (chapter 12) compare what it writes with translations by
+# people, from 0 to 100.
 
 # %%
 found = results("translation")
@@ -677,8 +699,10 @@ for example in run["examples"][::2]:
     print(f"   {example['source']:26} {example['written']:34} ({example['references'][0]})")
 
 # %% [markdown]
-# Common sentences are right, and rare words are where it fails: it has seen them a few times or never, and then it writes something fluent. That is what a decoder does when the
-# memory tells it little; you have met the extreme case above. Its cross-attention for a sentence of the test part, in which *met* becomes two words, *habe* and *getroffen*, with the rest of the sentence between them:
+# Common sentences are right, and rare words are where it fails: it has seen them a few times or never, and then it
+# writes something fluent. That is what a decoder does when the memory tells it little; you have met the extreme case
+# above. Its cross-attention for a sentence of the test part, in which *met* becomes two words, *habe* and *getroffen*,
+# with the rest of the sentence between them:
 
 # %%
 Image(f"../benchmarks/results/{run['attention']['picture']}", width=680)
@@ -688,8 +712,8 @@ Image(f"../benchmarks/results/{run['attention']['picture']}", width=680)
 #
 # Fill in the function, take the `#` before the checker away, and run the cell.
 #
-# **Exercise 8.1.** Teacher forcing: what does the decoder read? Of labels $(B, T)$, padded with $-100$, make its input $(B, T)$: `bos` first, then the labels moved to the right by one place. Where a label is
-# $-100$ it reads `pad`.
+# **Exercise 8.1.** Teacher forcing: what does the decoder read? Of labels $(B, T)$, padded with $-100$, make its input
+# $(B, T)$: `bos` first, then the labels moved to the right by one place. Where a label is $-100$ it reads `pad`.
 
 # %%
 def shifted_right(labels, bos, pad):
@@ -699,7 +723,8 @@ def shifted_right(labels, bos, pad):
 # from checks.chapter_08 import check_shifted_right; check_shifted_right(shifted_right)
 
 # %% [markdown]
-# **Exercise 8.2.** Cross-entropy with label smoothing, from the formula: `logits` $(V,)$, the right token `r`, $\varepsilon$; one number.
+# **Exercise 8.2.** Cross-entropy with label smoothing, from the formula: `logits` $(V,)$, the right token `r`,
+# $\varepsilon$; one number.
 
 # %%
 def smoothed_loss(logits, r, eps):
@@ -719,8 +744,9 @@ def learning_rate(n, C, w):
 # from checks.chapter_08 import check_learning_rate; check_learning_rate(learning_rate)
 
 # %% [markdown]
-# **Exercise 8.4.** Beam search. `next_tokens(beginning)` takes a tuple of tokens and gives a dict: token to probability, as above. Keep the `k` most probable candidates at each step, take those out that end in `"<eos>"`, and stop
-# when none is left to go on. Return the ended text with the best score as a tuple, `"<eos>"` included.
+# **Exercise 8.4.** Beam search. `next_tokens(beginning)` takes a tuple of tokens and gives a dict: token to
+# probability, as above. Keep the `k` most probable candidates at each step, take those out that end in `"<eos>"`, and
+# stop when none is left to go on. Return the ended text with the best score as a tuple, `"<eos>"` included.
 
 # %%
 def search(next_tokens, k, alpha):
@@ -730,8 +756,9 @@ def search(next_tokens, k, alpha):
 # from checks.chapter_08 import check_search; check_search(search)
 
 # %% [markdown]
-# **Exercise 8.5.** How many numbers does a Transformer train? Count all weights, biases, and the scales and shifts of the norms; one shared table of embeddings, `L` blocks in the encoder and `L` in the decoder, attention with four
-# matrices $(C, C)$ and their biases. (And how many sentences has our language? Multiply: 4 times, 5 subjects, and so on. The number above leaves out none.)
+# **Exercise 8.5.** How many numbers does a Transformer train? Count all weights, biases, and the scales and shifts of
+# the norms; one shared table of embeddings, `L` blocks in the encoder and `L` in the decoder, attention with four
+# matrices $(C, C)$ and their biases.
 
 # %%
 def parameters(V, C, C_h, L):
@@ -744,7 +771,13 @@ def parameters(V, C, C_h, L):
 # ## Solutions
 
 # %% tags=["solution"]
-from checks.chapter_08 import check_learning_rate, check_parameters, check_search, check_shifted_right, check_smoothed_loss
+from checks.chapter_08 import (
+    check_learning_rate,
+    check_parameters,
+    check_search,
+    check_shifted_right,
+    check_smoothed_loss,
+)
 
 
 def shifted_right_solution(labels, bos, pad):
@@ -801,8 +834,9 @@ check_parameters(parameters_solution)
 #
 # - [minilm/models/transformer.py](../minilm/models/transformer.py): the model, and where it differs from the paper;
 #   [its tests](../tests/models/test_transformer.py).
-# - [minilm/nn/blocks.py](../minilm/nn/blocks.py): one block for post-norm and pre-norm, with and without cross-attention.
-# - [minilm/generation/beam_search.py](../minilm/generation/beam_search.py): the search for a batch of sources, with a cache;
-#   [its tests](../tests/generation/test_beam_search.py) compare it with all texts that there are.
+# - [minilm/nn/blocks.py](../minilm/nn/blocks.py): one block for post-norm and pre-norm, with and without
+#   cross-attention.
+# - [minilm/generation/beam_search.py](../minilm/generation/beam_search.py): the search for a batch of sources, with a
+#   cache; [its tests](../tests/generation/test_beam_search.py) compare it with all texts that there are.
 # - [minilm/models/seq2seq_lstm.py](../minilm/models/seq2seq_lstm.py): the LSTM with attention of the table above.
 # - [Chapter 9](09_gpt.ipynb) keeps the decoder alone, [chapter 11](11_bert.ipynb) the encoder.

@@ -142,9 +142,10 @@ def train(settings: Settings, task: Task, folder: Path, checkpoint: Path | None 
     if settings.method == "lora":
         save_lora(task.model, folder / ADAPTER)
         merge_lora(task.model)
+    here = max(1, output.global_step - resumed_at)
     result |= {
         "steps": output.global_step,
-        "seconds": before + output.metrics["train_runtime"] * output.global_step / (output.global_step - resumed_at),
+        "seconds": before + output.metrics["train_runtime"] * output.global_step / here,
         "peak_memory_mb": output.metrics["peak_memory_mb"],
         **task.evaluate(),
     }
