@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sides.presets import PresetStep
 
 from harness import machine, save
 from minilm.testing.timing import in_words, measure
@@ -34,6 +33,7 @@ from minilm.text import (
     load_corpus,
 )
 from minilm.text.tokenizers.word import split_words
+from sides.presets import PresetStep
 
 PRESETS = (("gpt", "char-cpu"), ("lstm", "char-cpu"), ("gpt", "tiny"), ("lstm", "tiny"))
 

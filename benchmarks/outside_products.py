@@ -23,12 +23,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from sides.presets import PresetStep
-from sides.works import Work
 
 from harness import machine, save
 from minilm.kernels.threads import set_thread_count, thread_count
 from minilm.testing.timing import in_words
+from sides.presets import PresetStep
+from sides.works import Work
 
 MODELS, PRESET, VOCABULARY = ("gpt", "lstm"), "char-cpu", 65
 SHORTEST = 8

@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import sys
 
-from sections import duration, models, speed
-
 from harness import RESULTS
+from sections import duration, models, speed, tasks
 
 PARTS = {
     "Time and memory": speed.SECTIONS,
     "Models": models.SECTIONS,
+    "Uses": tasks.SECTIONS,
 }
 
 

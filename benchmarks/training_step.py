@@ -16,11 +16,11 @@ import sys
 import time
 
 import numpy as np
-from sides.process import SideProcess
-from sides.works import WORKS, Work
 
 from harness import machine, save
 from minilm.testing.timing import in_words, version_of
+from sides.process import SideProcess
+from sides.works import WORKS, Work
 
 THREADS = 2
 SIDES = {"minilm": "sides.ours", "pytorch": "sides.pytorch"}

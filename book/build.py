@@ -30,7 +30,6 @@ from connections import Connections  # noqa: E402
 from site_map import DOCUMENTS, SiteMap, html_address, relative  # noqa: E402
 from symbols import Place, SymbolTable, module_name  # noqa: E402
 
-OTHER_CODE = ("tests", "benchmarks", "examples", "notebooks/checks", "notebooks/book.py", "book")
 MATHJAX = "django-static-mathjax"  # a package that is nothing but MathJax's files
 RUNGS = {"numpy": "NumPy, threaded", "cupy": "CuPy", "triton": "Triton"}
 
@@ -130,13 +129,10 @@ class Site:
         return [number for number in self.connections.chapters(path) if number in self.chapters]
 
     def source_pages(self) -> list[Any]:
-        """The pages of all code; the navigation of the library's."""
+        """The pages of the library, and the navigation between them."""
         files = self.table.files
         for i, path in enumerate(files):
             self.source_page(path, files[i - 1] if i else None, files[i + 1] if i + 1 < len(files) else None)
-        for folder in OTHER_CODE:
-            for file in sorted((ROOT / folder).rglob("*.py")) or [ROOT / folder]:
-                self.source_page(file.relative_to(ROOT), None, None, file.read_text(encoding="utf-8"))
         lines = [
             "---\nhide: [toc]\n---\n\n# The source, in reading order\n",
             "Each page shows a file: prose and formulas on the left, beside the code that they speak of. Names lead to "
@@ -237,8 +233,30 @@ class Site:
         listed = "\n".join(f"- [{title_of(p)}](chapters/{p.stem}.md)" for p in self.chapters.values())
         self.write("index.md", text.replace("{chapters}", listed))
 
+    def linked_pages(self) -> None:
+        """What other pages link to: folders, tests and other code, texts, pictures. The last to be written."""
+        for folder in sorted(self.map.folders):
+            page = f"source/{folder.as_posix()}/index.md"
+            listed = [p.relative_to(ROOT) for p in sorted((ROOT / folder).glob("*.py"))]
+            links = [f"- [{_plain(p.name)}]({relative(self.map.page_of(p) or '', page)})" for p in listed]
+            self.write(page, f"# {folder.as_posix()}\n\n" + "\n".join(links) + "\n")
+        done: set[Path] = set()
+        while waiting := self.map.code - done:
+            for path in sorted(waiting):
+                self.source_page(path, None, None, (ROOT / path).read_text(encoding="utf-8"))
+            done |= waiting
+        for path in sorted(self.map.wanted):
+            page = self.map.page_of(path) or ""
+            head = f'<h1 id="top">{escape(path.as_posix())}</h1>'
+            text = f"---\ntitle: {path.as_posix()}\nsearch: {{ exclude: true }}\n---\n\n# {path.as_posix()}\n"
+            self.write(page, text, head + plain_page((ROOT / path).read_text(encoding="utf-8")))
+        for path in sorted(self.map.copied):
+            target = self.docs / "files" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / path, target)
+
     def assets(self) -> None:
-        """Style, scripts, MathJax, and the files that pages link to as they are."""
+        """Style, scripts, and MathJax."""
         shutil.copytree(HERE / "assets", self.docs / "assets")
         files = importlib.metadata.files(MATHJAX) or []
         for file in files:
@@ -249,20 +267,6 @@ class Site:
                 break
         else:
             raise SystemExit(f"error: the package {MATHJAX} holds no es5/tex-svg-full.js")
-        for path in sorted(self.map.copied):
-            target = self.docs / "files" / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / path, target)
-        for folder in sorted(self.map.folders):
-            page = f"source/{folder.as_posix()}/index.md"
-            listed = [p.relative_to(ROOT) for p in sorted((ROOT / folder).glob("*.py"))]
-            links = [f"- [{_plain(p.name)}]({relative(self.map.page_of(p) or '', page)})" for p in listed]
-            self.write(page, f"# {folder.as_posix()}\n\n" + "\n".join(links) + "\n")
-        for path in sorted(self.map.wanted):
-            page = self.map.page_of(path) or ""
-            head = f'<h1 id="top">{escape(path.as_posix())}</h1>'
-            text = f"---\ntitle: {path.as_posix()}\nsearch: {{ exclude: true }}\n---\n\n# {path.as_posix()}\n"
-            self.write(page, text, head + plain_page((ROOT / path).read_text(encoding="utf-8")))
 
     def all(self) -> None:
         """Write everything."""
@@ -271,6 +275,7 @@ class Site:
         benchmarks, project = self.documents()
         api = self.api_pages()
         self.home()
+        self.linked_pages()
         self.assets()
         navigation = [
             {"Home": "index.md"},

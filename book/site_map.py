@@ -25,10 +25,11 @@ COPIED = {".png", ".svg", ".gif", ".json", ".csv"}
 
 
 class SiteMap:
-    """The pages; those that are only made where something links to them are collected in `wanted`."""
+    """The pages; what is not of the library has one only where something links to it: those are collected."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.code: set[Path] = set()  # tests, benchmarks, examples
         self.wanted: set[Path] = set()  # files to be shown as plain text
         self.copied: set[Path] = set()  # files that pages link to as they are
         self.folders: set[Path] = set()  # folders that need a page with a list of their files
@@ -59,6 +60,8 @@ class SiteMap:
             return f"files/{text}"
         if path.suffix != ".py":
             self.wanted.add(path)
+        elif path.parts[0] not in ("minilm", "kernels"):
+            self.code.add(path)
         return f"source/{text.removeprefix('.').removesuffix('.py')}.md"
 
     def rewrite(self, markdown: str, origin: Path) -> str:

@@ -72,8 +72,8 @@ def quantization(result: Result) -> str:
             f"{table(['weights', 'size', 'perplexity', 'tokens/s written'], rows)}"
         )
     return "\n".join(parts) + (
-        "\n8 bits: a scale for each row; 4 bits: one for 32 weights, with an offset where it says so. The weights become "
-        "float32 again as they are used, so what is saved is memory, not time.\n"
+        "\n8 bits: a scale for each row; 4 bits: one for 32 weights, with an offset where it says so. The weights "
+        "become float32 again as they are used, so what is saved is memory, not time.\n"
     )
 
 

@@ -1,0 +1,210 @@
+"""The report's sections on uses: translation, summaries, fine-tuning, questions, prompts, privacy, looking inside."""
+
+from __future__ import annotations
+
+from harness import RESULTS
+from sections import Result, duration, table
+
+
+def pictures(pattern: str, alt: str) -> str:
+    """All pictures of this kind, as Markdown."""
+    return "\n".join(f"![{alt}]({path.name})\n" for path in sorted(RESULTS.glob(pattern)))
+
+
+def translation(result: Result) -> str:
+    """BLEU and chrF."""
+    rows = []
+    for name, m in result["models"].items():
+        for search, found in m["searches"].items():
+            rows.append(
+                [
+                    f"{name}, {search}",
+                    f"{m['parameters']:,}",
+                    f"{m['steps']:,}",
+                    duration(m["training_seconds"]),
+                    f"{m['validation_loss']:.3f}",
+                    f"**{found['bleu']:.1f}**",
+                    f"{found['chrf']:.1f}",
+                    f"{found['texts_per_second']:.0f}",
+                ]
+            )
+    first = next(iter(result["models"].values()))
+    search = list(first["searches"])[-1]
+    examples = table(
+        ["English", "written", "references"],
+        [[e["source"], e["written"], " / ".join(e["references"])] for e in first["examples"][:8]],
+    ).replace("---:", "---")
+    head = ["model, search", "parameters", "steps", "training", "validation loss", "BLEU", "chrF", "texts/s"]
+    return (
+        f"{table(head, rows)}\nEnglish to German, Tatoeba; the parts do not share an English sentence. "
+        f"{first['test_sentences']:,} held-out sentences with {first['test_references']:,} references (all German sides "
+        f"of each), sacrebleu, `{first['searches'][search]['bleu_signature']}`. Trained with "
+        f"{first['training_threads']} thread on a machine with other work on it.\n\n{examples}\n"
+        f"{pictures('translation_attention*.png', 'attention from the words written to the words read')}"
+    )
+
+
+def summarization(result: Result) -> str:
+    """ROUGE beside the first sentence."""
+    rows = [
+        [name, "", "", *(f"{b[key]:.1f}" for key in ("rouge1", "rouge2", "rouge_l"))]
+        for name, b in result["baselines"].items()
+    ]
+    for name, m in result["models"].items():
+        for search, found in m["searches"].items():
+            figures = (f"**{found[key]:.1f}**" for key in ("rouge1", "rouge2", "rouge_l"))
+            rows.append([f"{name}, {search}", f"{m['parameters']:,}", duration(m["training_seconds"]), *figures])
+    head = ["", "parameters", "training", "ROUGE-1", "ROUGE-2", "ROUGE-L"]
+    return (
+        f"{table(head, rows)}\nDescriptions of Debian packages to their one-line synopses; "
+        f"{result['test_documents']:,} held-out descriptions, none of which is in the training part as well.\n"
+    )
+
+
+def finetuning(result: Result) -> str:
+    """How much of an encoder has to be trained?"""
+    rows = [
+        [
+            name,
+            f"{m['trained_parameters']:,}",
+            duration(m["seconds"]),
+            f"{m['peak_memory_mb']:,.0f} MB",
+            f"**{m['accuracy']:.3f}**",
+            f"{m['macro_f1']:.3f}",
+        ]
+        for name, m in result["methods"].items()
+    ]
+    some = next(iter(result["methods"].values()))
+    head = ["method", "parameters trained", "training", "peak memory", "accuracy", "macro F1"]
+    return (
+        f"{table(head, rows)}\nFilm reviews, good or bad (rt_polarity): {some['training_texts']:,} sentences to learn "
+        f"from, {some['held_out_texts']:,} held out (standard error about 0.012). All start from {result['model']} but "
+        f"the LSTM, which starts from nothing. One thread each, on a machine with other work on it.\n"
+    )
+
+
+def question_answering(result: Result) -> str:
+    """Exact match and F1."""
+    rows = [
+        [name.replace("_", " "), *(f"**{found[key]:.1f}**" for key in ("exact_match", "f1"))]
+        for name, found in result["held_out"].items()
+    ]
+    examples = table(
+        ["question", "right", "answer", "probability"],
+        [
+            [e["question"], " / ".join(e["right"]), e["answer"], f"{e['probability']:.2f}"]
+            for e in result["examples"][:8]
+        ],
+    )
+    n = result["questions"]
+    return (
+        f"{table(['answers', 'exact match', 'F1'], rows)}\nThe English part of XQuAD, split by article: "
+        f"{n['training']:,} questions to learn from, {n['held_out']:,} held out. A thousand questions are few: SQuAD has "
+        f"a hundred thousand.\n\n"
+        f"{examples}"
+    )
+
+
+def few_shot(result: Result) -> str:
+    """Examples in the prompt."""
+
+    def cell(row: Result, key: str) -> str:
+        several = row["sets_of_examples"] > 1
+        return f"{row[key]:.3f}" + (f" ({row[key + '_least']:.3f} to {row[key + '_most']:.3f})" if several else "")
+
+    rows = [
+        [shots, str(row["sets_of_examples"]), cell(row, "accuracy"), cell(row, "accuracy_calibrated")]
+        for shots, row in result["shots"].items()
+    ]
+    return (
+        f"{table(['examples in the prompt', 'sets of examples', 'accuracy', 'calibrated'], rows)}\n{result['model']}, "
+        f"on {result['scored']}; standard error at most {result['standard_error_at_one_half']:.3f}. The answer is the "
+        f"word of the two that the model finds more probable after the prompt; *calibrated*: against what it finds "
+        f"without a sentence (Zhao et al. 2021). A small model that was tuned on instructions needs no example, and may "
+        f"be led astray by those it gets; the lesson of GPT-3 is one of size.\n"
+    )
+
+
+def instruction_tuning(result: Result) -> str:
+    """Before and after."""
+    rows = [
+        [
+            name,
+            f"{part.get('parameters_trained', 0):,}",
+            f"{part['answer_loss']:.3f}",
+            f"**{part['exact_match']:.1f}**",
+            duration(part["seconds_of_training"]) if "seconds_of_training" in part else "",
+        ]
+        for name, part in result["parts"].items()
+        if "answer_loss" in part
+    ]
+    s = result["settings"]
+    head = ["loss on", "parameters trained", "loss of the answers", "exact match", "training"]
+    return (
+        f"{table(head, rows)}\n{s['model']}, LoRA of rank {s['lora']['rank']} on {s['examples']} examples of "
+        f"\"{s['instruction'].strip()}\", {s['steps']} steps of {s['batch_size']}; scored on {s['scored']}, greedily.\n"
+    )
+
+
+def privacy(result: Result) -> str:
+    """Loss against epsilon, and a secret."""
+    parts = []
+    for name in ("cost", "canary"):
+        part = result.get(name)
+        if part is None:
+            continue
+        keys = [k for k in ("loss", "accuracy", "exposure_bits") if k in next(iter(part["rows"].values()))]
+        rows = [
+            [
+                way if row["epsilon"] is None else f"epsilon {row['epsilon']:g}",
+                f"{row['noise_multiplier']:.2f}" if row["noise_multiplier"] else "",
+                *(f"{row[k]['mean']:.3f}" for k in keys),
+            ]
+            for way, row in part["rows"].items()
+        ]
+        parts.append(f"**{name}**\n\n{table(['', 'noise', *(k.replace('_', ' ') for k in keys)], rows)}")
+    return (
+        "\n".join(parts)
+        + f"\nDP-SGD with delta {result['delta']:g}, accountant {result['accountant']}; means of three seeds.\n\n"
+        + pictures("privacy*.png", "loss against epsilon")
+    )
+
+
+def inspection(result: Result) -> str:
+    """What was found, and the pictures."""
+    parts, lines = result["parts"], []
+    if "lens" in parts:
+        f = parts["lens"]["found"]
+        lines.append(
+            f"- Logit lens: after \"{f['prompt']}\" the answer \"{f['answer'].strip()}\" is the first choice from "
+            f"layer {f['first_choice_from_layer']} of {f['layers']} on."
+        )
+    if "attention" in parts:
+        f = parts["attention"]["found"]
+        for what, head in f["strongest"].items():
+            lines.append(
+                f"- Of {f['heads']} heads, head {head['head']} of layer {head['layer']} looks the most at {what}: "
+                f"{head['mean_weight']:.2f} of its weight."
+            )
+    for name in ("pronouns", "names"):
+        if name in parts:
+            f = parts[name]["found"]
+            words = ", ".join("/".join(pair) for pair in f["words"])
+            lines.append(
+                f"- Bias probe with {words}: the two lists of occupations differ by "
+                f"{f['difference_of_the_two_lists']:.2f} nats (p = {f['p_by_permuting_occupations']:.4f}, by "
+                f"permutation)."
+            )
+    return "\n".join(lines) + "\n\n" + pictures("inspection_*.png", "inspection")
+
+
+SECTIONS = {
+    "translation": ("Translation", translation),
+    "summarization": ("Summaries", summarization),
+    "finetuning": ("Fine-tuning", finetuning),
+    "question_answering": ("Questions", question_answering),
+    "few_shot": ("Examples in the prompt", few_shot),
+    "instruction_tuning": ("Instructions", instruction_tuning),
+    "privacy": ("Privacy", privacy),
+    "inspection": ("Looking inside", inspection),
+}
