@@ -37,8 +37,8 @@ def translation(result: Result) -> str:
     head = ["model, search", "parameters", "steps", "training", "validation loss", "BLEU", "chrF", "texts/s"]
     return (
         f"{table(head, rows)}\nEnglish to German, Tatoeba; the parts do not share an English sentence. "
-        f"{first['test_sentences']:,} held-out sentences with {first['test_references']:,} references (all German sides "
-        f"of each), sacrebleu, `{first['searches'][search]['bleu_signature']}`. Trained with "
+        f"{first['test_sentences']:,} held-out sentences with {first['test_references']:,} references (all German "
+        f"sides of each), sacrebleu, `{first['searches'][search]['bleu_signature']}`. Trained with "
         f"{first['training_threads']} thread on a machine with other work on it.\n\n{examples}\n"
         f"{pictures('translation_attention*.png', 'attention from the words written to the words read')}"
     )
@@ -99,8 +99,8 @@ def question_answering(result: Result) -> str:
     n = result["questions"]
     return (
         f"{table(['answers', 'exact match', 'F1'], rows)}\nThe English part of XQuAD, split by article: "
-        f"{n['training']:,} questions to learn from, {n['held_out']:,} held out. A thousand questions are few: SQuAD has "
-        f"a hundred thousand.\n\n"
+        f"{n['training']:,} questions to learn from, {n['held_out']:,} held out. A thousand questions are few: SQuAD "
+        f"has a hundred thousand.\n\n"
         f"{examples}"
     )
 
@@ -120,8 +120,8 @@ def few_shot(result: Result) -> str:
         f"{table(['examples in the prompt', 'sets of examples', 'accuracy', 'calibrated'], rows)}\n{result['model']}, "
         f"on {result['scored']}; standard error at most {result['standard_error_at_one_half']:.3f}. The answer is the "
         f"word of the two that the model finds more probable after the prompt; *calibrated*: against what it finds "
-        f"without a sentence (Zhao et al. 2021). A small model that was tuned on instructions needs no example, and may "
-        f"be led astray by those it gets; the lesson of GPT-3 is one of size.\n"
+        f"without a sentence (Zhao et al. 2021). A small model that was tuned on instructions needs no example, and "
+        f"may be led astray by those it gets; the lesson of GPT-3 is one of size.\n"
     )
 
 
