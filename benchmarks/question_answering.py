@@ -1,7 +1,7 @@
 """Answers found in texts: all-MiniLM-L6-v2, fine-tuned on a thousand questions, beside what needs no training.
 
     make pretrained
-    make bench ONLY=question_answering                    about a quarter of an hour on one core
+    make bench ONLY=question_answering                    a quarter of an hour on a core of its own
     python benchmarks/question_answering.py --runs FOLDER keeps the run in FOLDER, and does not train what is there
     python benchmarks/question_answering.py --limit 100   a short one, to see that it works
 

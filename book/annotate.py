@@ -21,9 +21,10 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from prose import render
 from pygments.lexers import PythonLexer
 from pygments.token import STANDARD_TYPES, Comment, Token
+
+from prose import render
 from symbols import Definition, Module, Place, SymbolTable, module_name
 
 Address = Callable[[Place], str | None]
@@ -71,7 +72,7 @@ class Annotator:
             module = self.table.modules[module_name(path)]
         else:
             module = Module(module_name(path), path, source, ast.parse(source))
-            self.table._collect(module)
+            self.table.collect(module)
             self.table.modules.setdefault(module.name, module)
         rows = rows_of(module)
         code = highlighted_lines(module.source, links_of(module, self.table, address))
@@ -130,11 +131,16 @@ def rows_of(module: Module) -> list[Row]:
         return rows[-1]
 
     def comment_before(line: int) -> tuple[int, str | None]:
-        """The first line of the comment right above `line`, and its text."""
+        """The first line of the comment above `line` (at its margin, if lines are empty between), and its text."""
         start = line
+        while start > 1 and not lines[start - 2].strip():
+            start -= 1
+        if start < line and _margin(lines, start - 1) != _margin(lines, line):
+            start = line
+        end = start
         while start - 1 in comments:
             start -= 1
-        return start, comment_text(comments, start, line - 1) if start < line else None
+        return (start, comment_text(comments, start, end - 1)) if start < end else (line, None)
 
     def take_comment(row: Row, start: int, end: int, text: str | None) -> None:
         if text is not None:
@@ -191,6 +197,11 @@ def rows_of(module: Module) -> list[Row]:
             grouped = True
         previous_end = node.end_lineno or node.lineno
     return [row for row in rows if row.first <= row.last]
+
+
+def _margin(lines: list[str], number: int) -> int:
+    """How far a line (from 1) is indented; -1 where there is none."""
+    return len(lines[number - 1]) - len(lines[number - 1].lstrip()) if number else -1
 
 
 def _bodies(node: ast.stmt) -> list[ast.stmt]:

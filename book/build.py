@@ -12,6 +12,7 @@ import argparse
 import ast
 import importlib.metadata
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -362,7 +363,9 @@ def main() -> int:
     Site(ROOT / "build" / "book-pages").all()
     print(f"pages written in {time.perf_counter() - start:.1f} s")
     command = [sys.executable, "-m", "mkdocs", "build", "--config-file", str(HERE / "mkdocs.yml")]
-    status = subprocess.run([*command, *([] if options.lenient else ["--strict"])], cwd=HERE).returncode
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # about Zensical, see README.md
+    command += [] if options.lenient else ["--strict"]
+    status = subprocess.run(command, cwd=HERE, env=environment).returncode
     print(f"site in build/book, {time.perf_counter() - start:.1f} s; open build/book/index.html")
     return status
 

@@ -17,12 +17,13 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from formulas import display
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
+
+from formulas import display
 
 PARTS = ("Args", "Arguments", "Returns", "Yields", "Raises", "Attributes", "Examples", "Example", "Source", "Note")
 PART = re.compile(rf"^({'|'.join(PARTS)}):(.*)$")

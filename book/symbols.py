@@ -85,7 +85,7 @@ class SymbolTable:
             for path in sorted((root / folder).rglob("*.py")):
                 self._read(path.relative_to(root))
         for module in self.modules.values():
-            self._collect(module)
+            self.collect(module)
         self.files = [path for folder in FOLDERS for path in self._ordered(Path(folder))]
 
     def _read(self, path: Path) -> None:
@@ -93,7 +93,9 @@ class SymbolTable:
         name = module_name(path)
         self.modules[name] = Module(name, path, source, ast.parse(source))
 
-    def _collect(self, module: Module) -> None:
+    def collect(self, module: Module) -> None:
+        """Find what a module defines and imports."""
+
         def visit(body: list[ast.stmt], prefix: str) -> None:
             for node in body:
                 if isinstance(node, Definition):

@@ -449,12 +449,12 @@ config = TransformerConfig(vocab_size=tokenizer.vocab_size, block_size=16, n_lay
 batches = LengthBuckets(encode_pairs(train, tokenizer), max_tokens=1000)
 
 
-def fit(rate, steps):
+def fit(rate, epochs):
     minilm.manual_seed(0)
     model, curve = Transformer(config), []
     optimizer = Adam(model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)  # the paper's
-    while len(curve) < steps:
-        for batch in batches.epoch(len(curve) // len(batches)):
+    for epoch in range(epochs):
+        for batch in batches.epoch(epoch):
             optimizer.scale_lr(rate(len(curve)))
             loss = model.loss(batch)
             loss.backward()
@@ -465,8 +465,8 @@ def fit(rate, steps):
 
 
 rate = noam(config.n_embd, warmup_steps=100)
-model, curve = fit(rate, 300)
-stuck, stuck_curve = fit(lambda step: rate(99), 150)
+model, curve = fit(rate, epochs=6)
+stuck, stuck_curve = fit(lambda step: rate(99), epochs=3)
 print(f"{model.num_parameters():,} parameters, {len(batches)} batches an epoch")
 
 
@@ -485,13 +485,13 @@ entropy -= (config.vocab_size - 1) * (0.1 / config.vocab_size) * np.log(0.1 / co
 figure = new_figure()
 figure.set_size_inches(7, 2.8)
 left, right_axes = figure.subplots(1, 2)
-left.plot(range(1, 301), [rate(n) for n in range(300)], color=COLOURS[0])
+left.plot(range(1, len(curve) + 1), [rate(n) for n in range(len(curve))], color=COLOURS[0])
 left.axhline(rate(99), color=COLOURS[1], linestyle="--")
 left.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
 right_axes.plot(range(1, len(curve) + 1), curve, color=COLOURS[0], label="with warm-up")
 right_axes.plot(range(1, len(stuck_curve) + 1), stuck_curve, "--", color=COLOURS[1], label="peak rate from the start")
 right_axes.axhline(entropy, color=GREY, linestyle=":", linewidth=1)
-right_axes.text(300, entropy - 0.05, "lowest possible, with smoothing", ha="right", va="top", fontsize=8, color=GREY)
+right_axes.text(len(curve), entropy - 0.05, "lowest possible, with smoothing", ha="right", va="top", fontsize=8, color=GREY)
 right_axes.set(xlabel="step", ylabel="smoothed loss (nats per token)", ylim=(0, 5))
 right_axes.legend(frameon=False, fontsize=9)
 figure
@@ -598,9 +598,11 @@ for beginning, (x_, y_) in places.items():
         colour = COLOURS[0] if beginning in kept else "#bbbbbb"
         axes.plot([x0, x_], [y0, y_], color=colour, lw=2 if beginning in kept else 1, zorder=1)
         share = next_tokens(beginning[:-1])[beginning[-1]]
-        axes.text((x0 + 2 * x_) / 3 - 0.2, (y0 + 2 * y_) / 3 + 0.07, f"{share:.2f}", fontsize=7.5, color=GREY, ha="center")
+        axes.text((x0 + x_) / 2, (y0 + y_) / 2, f"{share:.2f}", fontsize=7.5, color=GREY, ha="center", va="center",
+                  bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none"})  # fmt: skip
     label = beginning[-1] if beginning else "<bos>"
-    axes.text(x_, y_, label, ha="center", va="center", fontsize=8.5, bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none"})
+    axes.text(x_, y_, label, ha="center", va="center", fontsize=8.5,
+              bbox={"boxstyle": "round,pad=0.2", "fc": "white", "ec": "none"})  # fmt: skip
 figure
 
 # %% [markdown]
@@ -668,8 +670,8 @@ figure
 
 # %% [markdown]
 # Follow the rows. *kaufen*, at the end of the German sentence, looks back at *buy* in the middle of the English one.
-# Many words look at more than one: *werde* looks at the subject, from which it takes its form (that it is *will* it has
-# seen in the layer before), and article and adjective look at their own word *and at the noun*, since without its
+# Many words look at more than one: *werde* looks at the subject, from which it takes its form (where it read *will*,
+# this layer does not show), and article and adjective look at their own word *and at the noun*, since without its
 # gender their ending cannot be chosen.
 #
 # Attention was invented as an alignment like this (Bahdanau et al. 2015, on top of an LSTM). It remains a hint and no

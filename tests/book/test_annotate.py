@@ -6,13 +6,13 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+
 from annotate import Annotator, links_of, local_names, rows_of
 from connections import Connections, missing_from_the_table
 from formulas import display, latex
+from minilm.tensor.operation import OPERATIONS
 from prose import as_markdown, leading_formula, render
 from symbols import Module, Place, SymbolTable, mentioned_order, module_name
-
-from minilm.tensor.operation import OPERATIONS
 from tests.package.source import ROOT, library_files
 
 
@@ -108,7 +108,7 @@ def test_names_lead_to_where_they_are_defined(table, module, name, place):
 
 def test_a_parameter_hides_the_function_of_its_name(table):
     module = module_of("from minilm.functional import softmax\n\ndef f(softmax):\n    return softmax\n\ny = softmax\n")
-    table._collect(module)
+    table.collect(module)
     table.modules[module.name] = module
     try:
         linked = links_of(module, table, address)
@@ -188,3 +188,12 @@ def test_docstrings_keep_their_signs_lists_and_latex():
 def test_a_program_in_a_docstring_is_coloured_and_names_are_linked():
     html = render("Use `softmax`:\n\n    y = F.softmax(x, axis=-1)\n", {"softmax": "page.html"}.get)
     assert 'class="highlight"' in html and '<a class="name" href="page.html"><code>softmax</code></a>' in html
+
+
+def test_a_heading_between_methods_stands_above_the_next_one():
+    source = "class A:\n    def a(self):\n        return 1\n\n    # --- walking\n\n    def b(self):\n        return 2\n"
+    rows = rows_of(module_of(source))
+    assert [(row.name, row.first, row.last, row.prose) for row in rows[-2:]] == [
+        ("A.a", 2, 4, []),
+        ("A.b", 5, 8, ["**walking**"]),
+    ]
