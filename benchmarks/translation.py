@@ -1,6 +1,6 @@
 """English to German: the Transformer and the LSTM with attention on the same sentences, BLEU and chrF on unseen ones.
 
-    make bench ONLY=translation                           about an hour on two cores
+    make bench ONLY=translation                           three quarters of an hour
     python benchmarks/translation.py --runs FOLDER        keeps the runs in FOLDER, and does not train what is there
     python benchmarks/translation.py --steps 100          a short one, to see that it works
 

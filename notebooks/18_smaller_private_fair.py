@@ -37,10 +37,12 @@ from minilm import Tensor, nn, no_grad
 from minilm.compression import Int4Matrix, Int8Matrix, distillation_loss, prunable, prune, quantize, size_in_bytes
 from minilm.inspection.bias_probe import OCCUPATIONS, Effect, group_difference, paired_sentences, probe_pairs
 from minilm.inspection.likelihood import log_likelihoods
+from minilm.inspection.memorization import exposure
 from minilm.models import GPT, GPTConfig
 from minilm.optim import AdamW, clip_grad_norm_
 from minilm.plots.inspection_pictures import effects_figure
 from minilm.plots.loss_curves import COLOURS, GREY, new_figure
+from minilm.plots.privacy_curve import privacy_figure
 from minilm.pretrained import from_pretrained
 from minilm.text import CharTokenizer, ShuffledBatches, TokenWindows, load_corpus
 from minilm.training import PrivateTrainer, TrainingArguments, epsilon_spent
@@ -235,7 +237,7 @@ for name, block, colour in (("a scale for each row", None, COLOURS[1]), ("a scal
     perplexities = [perplexity_of(changed) for changed in models]
     axes.plot(range(2, 9), perplexities, "o-", color=colour, markersize=4, label=name)
 axes.axhline(perplexity_of(model), color=GREY, linestyle="--", linewidth=1)
-axes.text(8, perplexity_of(model), "float32", color=GREY, ha="right", va="bottom", fontsize=9)
+axes.annotate("float32", (5.5, perplexity_of(model)), (0, 4), textcoords="offset points", color=GREY, fontsize=9)
 axes.set(xlabel="bits of a weight in linear layers", ylabel="perplexity, held out")
 axes.legend(frameon=False)
 figure
@@ -305,7 +307,7 @@ left.set(xlabel="input", ylabel="output", title="what is left of one matrix at 0
 left.title.set_fontsize(9)
 right.semilogy(shares, smallest, "o-", color=COLOURS[0], markersize=4, label="the smallest go")
 right.semilogy(shares, drawn, "o-", color=COLOURS[1], markersize=4, label="drawn at random")
-right.set_yticks([10, 20, 50, 100], ["10", "20", "50", "100"])
+right.set_yticks([10, 15, 20, 30, 40], ["10", "15", "20", "30", "40"])
 right.minorticks_off()
 right.set(xlabel="part of the weights that is zero", ylabel="perplexity, held out")
 right.legend(frameon=False)
@@ -442,7 +444,7 @@ for axes, (name, (B, b)) in zip(figure.subplots(1, 3), {"teacher": (A, c), **stu
 figure
 
 # %% [markdown]
-# The labels can be separated, so that student becomes ever surer of borders that twelve points do not tell. The other one sees how unsure the teacher is near its borders, and comes out as the teacher itself:
+# Where the drawn labels can be separated, above all between orange and green, the first student becomes ever surer of a border that twelve points do not tell. The other one sees how unsure the teacher is near its borders, and comes out as the teacher itself:
 # it has the same form, and twelve points with their probabilities are more than enough to fix its nine numbers. A smaller student cannot become its teacher. The committed run with language models:
 
 # %%
@@ -531,7 +533,7 @@ for axes, sigma in zip(figure.subplots(1, 2), (0.5, 2.0), strict=True):
     axes.set(xlabel="what is seen, in C", xlim=(-5, 7), title=f"$\\sigma$ = {sigma:g}: at $\\epsilon$ = 1, $\\delta$ = {delta_of(sigma, 1):.1g}")
     axes.title.set_fontsize(10)
 figure.axes[0].set_ylabel("density")
-figure.axes[0].legend(frameon=False, fontsize=8, loc="upper right")
+figure.axes[1].legend(frameon=False, fontsize=7, loc="upper right", handlelength=1)
 figure
 
 # %% [markdown]
@@ -575,8 +577,8 @@ for axes, (name, way) in zip(figure.subplots(1, 3), ways.items(), strict=True):
     axes.add_patch(Circle((0, 0), 1.0, fill=False, linestyle="--", edgecolor=GREY))
     axes.set(xlim=(-9.5, 12), ylim=(-2, 12.5), aspect="equal")
     axes.set_title(name, fontsize=9)
-figure.axes[0].text(-9, 10.8, "sum of twelve", color=COLOURS[0], fontsize=8)
-figure.axes[0].text(-9, 9.2, "with the strange one", color=COLOURS[1], fontsize=8)
+figure.axes[2].text(-9, 10.8, "sum of twelve", color=COLOURS[0], fontsize=8)
+figure.axes[2].text(-9, 8.9, "with the strange one", color=COLOURS[1], fontsize=8)
 figure
 
 # %% [markdown]
@@ -653,7 +655,7 @@ class Classifier(nn.Module):
 X = X.astype(np.float32)
 examples = [{"x": x, "labels": np.int64(y)} for x, y in zip(X[:300], classes[:300], strict=True)]
 lines = {}
-for sigma in (0.0, 0.7, 2.0, 8.0):
+for sigma in (0.0, 2.0, 10.0, 40.0):
     private = Classifier()
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
@@ -665,7 +667,7 @@ for sigma in (0.0, 0.7, 2.0, 8.0):
     with no_grad():
         right = (private.linear(Tensor(X[300:])).numpy().argmax(1) == classes[300:]).mean()
     lines[sigma] = private.linear
-    print(f"sigma {sigma:3}: epsilon {trainer.epsilon(1e-4):7.2f}   right on {right:.2f} of 100 new points")
+    print(f"sigma {sigma:4.1f}: epsilon {trainer.epsilon(1e-4):7.3f}   right on {right:.2f} of 100 new points")
 
 # %%
 figure = new_figure()
@@ -682,9 +684,35 @@ for axes, (sigma, linear) in zip(figure.subplots(1, 4), lines.items(), strict=Tr
 figure
 
 # %% [markdown]
-# This was easy: six numbers are trained. The noise is drawn for every number, so with $P$ of them the mean square of its length is $P \sigma^2 C^2$, while the sum of the gradients is never longer than $C$ times the examples drawn.
+# With the most noise the border lies where chance has put it, and nothing is given away. In between, privacy costs little here, since only six numbers are trained. The noise is drawn for every number, so with $P$ of them the mean square of its length is $P \sigma^2 C^2$, while the sum of the gradients is never longer than $C$ times the examples drawn.
 # Large models need large batches, and many examples, so that $q$ stays small.
 #
+# The committed run: a linear layer on the features of a sentence encoder learns 5,000 film reviews.
+
+# %%
+figures = results("privacy")
+privacy_figure(figures)
+
+# %% [markdown]
+# With five thousand examples a strong promise is nearly free here, and only the strongest costs much. (That the model whose features these are has seen public text alone is part of the promise.)
+#
+# $\epsilon$ is a bound for the worst case. How much *is* learnt by heart can be tried: put a *canary* into the training data, one of $R$ secrets of one form drawn at random ("the code is 4921"), and let the trained model rank all $R$ by their
+# probability. If the canary comes out $r$-th, its *exposure* is (Carlini et al. 2019)
+#
+# $$\log_2 R - \log_2 r \quad \text{bits:}$$
+#
+# $\log_2 R$ if it is the first, so that whoever tries all codes can read it out, and near 1 on average if the model knows nothing of it.
+
+# %% tags=["deterministic"]
+log_p = np.random.default_rng(0).normal(-20, 3, 10_000)  # of a model that knows nothing, for 10,000 codes
+for bonus in (0, 5, 20):
+    with_canary = log_p.copy()
+    with_canary[4921] += bonus
+    rank = (with_canary >= with_canary[4921]).sum()
+    print(f"{bonus:2} nats more probable by training: rank {rank:5,}, exposure {math.log2(10_000) - math.log2(rank):5.2f} bits,",
+          f"the library {exposure(with_canary, 4921):5.2f}")  # fmt: skip
+
+# %% [markdown]
 # **What $\epsilon$ does not cover.** What was chosen by looking at the data (learning rate, when to stop). Losses that a log prints. A seed that somebody knows, since noise that can be drawn again hides nothing. A secret that stands in many examples: the promise is for one. And what is true of
 # people in general is learnt, as it should be, and can be held against someone whose record was never there.
 #

@@ -24,23 +24,25 @@ def plot_privacy(result: Result, path: str | Path) -> Path:
     figure = privacy_figure(result)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, format=path.suffix.lstrip(".") or "png")
+    figure.savefig(path, format=path.suffix.lstrip(".") or "png", bbox_inches="tight")
     return path
 
 
 def privacy_figure(result: Result) -> Any:
-    """The matplotlib Figure of both.
+    """The matplotlib Figure of both; of the cost alone, where the result has no canary.
 
     Raises:
         MinilmError: if matplotlib is not installed.
         DataError: if no epsilon is finite.
     """
+    both = "canary" in result
     figure = new_figure()
-    figure.set_size_inches(9, 3.8)
-    left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
-    _draw_cost(left, result["cost"]["rows"], result["delta"])
-    _draw_exposure(right, result["canary"])
-    for axes in (left, right):
+    figure.set_size_inches(9 if both else 5.6, 3.8)
+    panels = figure.subplots(1, 2, width_ratios=(1.5, 1)) if both else [figure.add_subplot()]
+    _draw_cost(panels[0], result["cost"]["rows"], result["delta"])
+    if both:
+        _draw_exposure(panels[1], result["canary"])
+    for axes in panels:
         axes.grid(color="#dddddd", linewidth=0.6)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -69,8 +71,8 @@ def _draw_cost(axes: Any, rows: Result, delta: float) -> None:
         loss = rows["plain"]["loss"]["mean"]
         axes.axhline(loss, color=GREY, linestyle="--", linewidth=1)
         note = f"plain SGD {loss:.3f}, {100 * rows['plain']['accuracy']['mean']:.1f} %"
-        style = {"ha": "left", "va": "bottom", "fontsize": 8, "color": GREY}
-        axes.annotate(note, (places[0], loss), xytext=(-4, 3), textcoords="offset points", **style)
+        style = {"ha": "left", "va": "top", "fontsize": 8, "color": GREY}
+        axes.annotate(note, (places[0], loss), xytext=(-4, -3), textcoords="offset points", **style)
     axes.set_xscale("log")
     axes.set_xticks(places, labels)
     axes.minorticks_off()

@@ -96,6 +96,9 @@ def test_the_privacy_curve_goes_through_the_means_and_shows_every_seed():
     assert sum(len(line.get_xdata()) for line in left.lines[1:4]) == 6  # two seeds, two epsilons and infinity
     assert [label.get_text() for label in left.get_xticklabels()] == ["1", "8", "\u221e, clipped"]
     assert [bar.get_height() for bar in right.patches] == [9.005, 2.005]
+    result = privacy_result()
+    del result["canary"]
+    assert len(privacy_figure(result).axes) == 1
 
 
 @pytest.mark.parametrize(
