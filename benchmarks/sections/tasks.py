@@ -149,20 +149,25 @@ def instruction_tuning(result: Result) -> str:
 def privacy(result: Result) -> str:
     """Loss against epsilon, and a secret."""
     parts = []
-    for name in ("cost", "canary"):
+    titles = {
+        "cost": "What it costs: film reviews, good or bad, a small head on the features of all-MiniLM-L6-v2",
+        "canary": "What it brings: a secret that stands once among the names that a small model learns from",
+    }
+    ways = {"inf": "clipped, without noise", "plain": "plain training"}
+    for name, title in titles.items():
         part = result.get(name)
         if part is None:
             continue
         keys = [k for k in ("loss", "accuracy", "exposure_bits") if k in next(iter(part["rows"].values()))]
         rows = [
             [
-                way if row["epsilon"] is None else f"epsilon {row['epsilon']:g}",
+                ways.get(way, way) if row["epsilon"] is None else f"epsilon {row['epsilon']:g}",
                 f"{row['noise_multiplier']:.2f}" if row["noise_multiplier"] else "",
                 *(f"{row[k]['mean']:.3f}" for k in keys),
             ]
             for way, row in part["rows"].items()
         ]
-        parts.append(f"**{name}**\n\n{table(['', 'noise', *(k.replace('_', ' ') for k in keys)], rows)}")
+        parts.append(f"{title}:\n\n{table(['', 'noise', *(k.replace('_', ' ') for k in keys)], rows)}")
     return (
         "\n".join(parts)
         + f"\nDP-SGD with delta {result['delta']:g}, accountant {result['accountant']}; means of three seeds.\n\n"
