@@ -54,6 +54,10 @@ def documents(settings: Settings, folder: Path) -> dict[str, Any]:
     speed = [m["tokens_per_second"] for m in read_metrics(folder / "metrics.jsonl") if "tokens_per_second" in m][-1]
     whole = model.num_parameters()
     return {
+        "learning_rate": training_args.learning_rate,
+        "epochs": training_args.num_train_epochs,
+        "training_texts": len(train_dataset),
+        "held_out_texts": len(eval_dataset),
         "parameters": whole,
         "trained_parameters": whole,
         "steps": output.global_step,
@@ -80,6 +84,7 @@ def part(name: str, limit: int | None, folder: Path) -> dict[str, Any]:
     return {
         **result,
         "seconds_with_reading_and_scoring": time.perf_counter() - began,
+        "cpu_seconds": time.process_time(),  # of the whole process: what to compare where others compute as well
         "threads": thread_count(),
         "load": machine()["load"],
         "command": f"python benchmarks/finetuning.py {name}",

@@ -379,9 +379,9 @@ for width, w in ((512, 4000), (64, 100)):
 
 # %% [markdown]
 # Why begin slowly? Two reasons. Adam divides by the running size of the gradient, and an average over the first few
-# steps is a poor guess of it. And the norm stands *behind* each sum: the residual path runs through $2L$ norms one
-# after the other, and if one part's output is suddenly large, the norm makes everything else small, and what came from
-# below is lost. Xiong et al. (2020) have the mathematics; we shall see it happen.
+# steps is a poor guess of it. And the norm stands *behind* each sum: the residual path runs through two or three norms
+# a block, one after the other, and if one part's output is suddenly large, the norm makes everything else small, and
+# what came from below is lost. Xiong et al. (2020) have the mathematics; we shall see it happen.
 #
 # ## A language to learn
 #
@@ -515,14 +515,18 @@ def cross_weights(model, text):
     return tokenizer.pieces(read), tokenizer.pieces(written), weights[:, 0]
 
 
-weights = cross_weights(stuck, test[0].source)[2]
-print(f"without warm-up: all weights of its cross-attention lie between {weights.min():.2f} and {weights.max():.2f}")
+for name, which in (("with warm-up", model), ("without", stuck)):
+    with no_grad():
+        keys = which.encode(tokenizer.encode(test[0].source)[None]).memory[-1][0].numpy()  # (1, H, Tk, D), last block
+    weights = cross_weights(which, test[0].source)[2]
+    print(f"{name:12}  cross-attention weights from {weights.min():.2f} to {weights.max():.2f};", end=" ")
+    print(f"keys differ from token to token by {keys.std(axis=2).mean():.4f}")
 
 # %% [markdown]
 # It writes much the same whatever the source is, for it looks at all source tokens alike. In its first steps the memory
-# became the same vector for every token, and keys that are all equal give equal weights, whatever the query. Nothing
-# tells it any more which source token to look at, so it learns only which German words are frequent, and which follow
-# each other.
+# became (almost) the same vector for every token, and keys that are all equal give equal weights, whatever the query.
+# Nothing tells it any more which source token to look at, so it learns only which German words are frequent, and which
+# follow each other.
 #
 # ## Beam search
 #
@@ -606,8 +610,8 @@ for beginning, (x_, y_) in places.items():
 figure
 
 # %% [markdown]
-# (Blue: what a beam of 2 keeps.) In the second step both beginnings with *ein* fall out: their probability has been
-# shared among three. The winner is *eine Katze*, the most probable text of all.
+# (Blue: what a beam of 2 keeps.) In the second step everything that begins with *ein* falls out: its probability has
+# been shared among three. The winner is *eine Katze*, the most probable text of all.
 #
 # **Is the most probable text the best one?** Each further token multiplies with a number below 1, so probability
 # favours short texts: *eine kleine Katze* says more, and has 0.2008. Dividing by the length would favour long ones. The
@@ -685,9 +689,9 @@ attention_figure(weights, read, written)
 # %% [markdown]
 # ## English and German as people write them
 #
-# The same model, larger, on 45,000 pairs of short sentences from Tatoeba, compared with an LSTM that has attention (the
-# documents' predecessor of the Transformer). BLEU and chrF (chapter 12) compare what it writes with translations by
-# people, from 0 to 100.
+# The same model, larger, on 45,000 pairs of short sentences from Tatoeba. (The benchmark can train an LSTM with
+# attention, Bahdanau et al. 2015, on the same pairs; the table shows the models that were run.) BLEU and chrF (chapter
+# 12) compare what a model writes with translations by people, from 0 to 100.
 
 # %%
 found = results("translation")
@@ -840,5 +844,5 @@ check_parameters(parameters_solution)
 #   cross-attention.
 # - [minilm/generation/beam_search.py](../minilm/generation/beam_search.py): the search for a batch of sources, with a
 #   cache; [its tests](../tests/generation/test_beam_search.py) compare it with all texts that there are.
-# - [minilm/models/seq2seq_lstm.py](../minilm/models/seq2seq_lstm.py): the LSTM with attention of the table above.
+# - [minilm/models/seq2seq_lstm.py](../minilm/models/seq2seq_lstm.py): an LSTM with attention for the same task.
 # - [Chapter 9](09_gpt.ipynb) keeps the decoder alone, [chapter 11](11_bert.ipynb) the encoder.

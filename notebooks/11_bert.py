@@ -65,9 +65,10 @@ from minilm.text import WordPieceTokenizer, load_corpus, mask_tokens
 #
 # $$h^{(0)}_t = \mathrm{norm}\big(W_e[x_t] + W_p[t] + W_s[s_t]\big)$$
 #
-# with the tables $W_e$ $(V, C)$ of tokens, $W_p$ $(T_{\max}, C)$ of positions and $W_s$ $(2, C)$ of segments. All three
-# are trained. After it come $L$ blocks as in chapter 8's encoder (norm behind the sum), with GELU in place of
-# $\max(0, \cdot)$.
+# with $s_t$ the segment of token $t$ and the tables $W_e$ $(V, C)$ of tokens, $W_p$ $(T_{\max}, C)$ of positions and
+# $W_s$ $(2, C)$ of segments. All three are trained. After it come $L$ blocks as in chapter 8's encoder (norm behind the
+# sum), with $\mathrm{gelu}(x) = x\, \Phi(x)$ in place of $\max(0, x)$: $\Phi(x)$ is the probability that a normal
+# random number lies below $x$, so gelu is a bend without a corner.
 #
 # For a vocabulary we take the 484 most frequent words and punctuation marks of Shakespeare's plays, and eleven endings
 # (`##st` in *know-est*, as WordPiece writes them). A word that cannot be put together from these is `[UNK]`.
@@ -344,9 +345,10 @@ print(f"always 'statement': {always:.1%} right;  zero-shot: {zero_shot:.1%}")
 # ## Fine-tuning
 #
 # For most tasks there is no such trick. Then a new layer, the **head**, is put on top of `[CLS]`, and the whole network
-# is trained on labelled examples, starting from what it knows. For $K$ classes:
+# is trained on labelled examples, starting from what it knows. With $h^{(L)}_1$, the vector at `[CLS]`, and $K$
+# classes:
 #
-# $$\mathrm{pooled} = \tanh\big(h^{(L)}_1 W_p + b_p\big), \qquad \mathrm{logits} = \mathrm{pooled}\, W_c + b_c, \qquad W_c: (C, K)$$
+# $$\mathrm{pooled} = \tanh\big(h^{(L)}_1 W_h + b_h\big), \qquad \mathrm{logits} = \mathrm{pooled}\, W_c + b_c, \qquad W_c: (C, K)$$
 #
 # Labels are what is dear. So we ask: with only 40, 120 or 400 labelled sentences, how good can question against
 # statement become? Three ways:
@@ -429,7 +431,7 @@ figure.set_size_inches(7, 2.9)
 axes = figure.subplots()
 for shift, (name, values) in zip((-0.26, 0, 0.26), {"fine-tuning": full, "frozen features": frozen, "from nothing": nothing}.items()):
     bars = axes.bar(np.arange(3) + shift, values, 0.24, label=name, color=COLOURS[round(2 * shift / 0.52 + 1)])
-    axes.bar_label(bars, [f"{value:.2f}" for value in values], fontsize=8)
+    axes.bar_label(bars, [f"{value:.2f}" for value in values], fontsize=8, color="white", padding=-12)
 for level, name in ((always, "always 'statement'"), (zero_shot, "zero-shot")):
     axes.axhline(level, color=GREY, linestyle="--", linewidth=1)
     axes.text(2.75, level + 0.008, name, fontsize=8, color=GREY)
@@ -438,11 +440,11 @@ axes.legend(frameon=False, fontsize=9, ncols=3, loc="upper left")
 figure
 
 # %% [markdown]
-# From nothing, a few dozen examples teach little more than which class is the more frequent one; with many more
-# examples and steps it would learn the task as well. The pre-trained model has read thousands of sentences without a
-# label, and the few examples have only to tell it which of the things that it knows is wanted. Frozen features keep up
-# while there are few examples, and fall behind with more: what the task needs is in the network, but not all of it in
-# the vector at `[CLS]`, which pre-training never asked for anything. Fine-tuning brings it there.
+# From nothing, 40 or 120 examples teach no more than which class is the more frequent one; with 400 it begins to learn
+# the task. The pre-trained model has read thousands of sentences without a label, and the few examples have only to
+# tell it which of the things that it knows is wanted. Frozen features keep up while there are few examples, and fall
+# behind with more: what the task needs is in the network, but not all of it in the vector at `[CLS]`, which
+# pre-training never asked for anything. Fine-tuning brings it there.
 #
 # Note where the dashed line is. The hidden mark, without any label, is as good as fine-tuning here, since the task is
 # almost the one that the model was trained for. That is rare.
@@ -516,28 +518,23 @@ figure
 # %% [markdown]
 # Layer 0 knows the word that stands there, and nothing else: of a `[MASK]` it has only the position. Block by block,
 # information comes in from the other tokens: about the neighbours soon, about the kind of the sentence step by step.
-# What was known at the beginning, the word itself, may fade on the way up: the upper layers make room for what helps to
-# say what was hidden. Large models show the same order, from words over grammar to meaning (Tenney et al. 2019).
+# What was known at the beginning, the word itself, fades a little on the way up, as it does in the random network: it
+# is mixed with the others. Large models show the same order, from words over grammar to meaning (Tenney et al. 2019).
 #
 # A probe says that something *can be read* from a layer. It does not say that the model uses it.
 #
 # ## With real weights
 #
-# all-MiniLM-L6-v2 is a BERT of six layers with 23 million parameters, trained on a billion pairs of sentences. The
-# documents' program tunes it on film reviews: 10,662 sentences, half of them positive (Pang & Lee 2005). A tenth is
-# held out. The table also has the ways between frozen and full. One of them, **LoRA**, trains a small correction of
-# rank 8 beside each matrix of the attention (chapter 14); and an LSTM that starts from nothing.
+# all-MiniLM-L6-v2 is a BERT of six layers with 23 million parameters, trained on a billion pairs of sentences. Here it
+# is tuned on film reviews: 10,662 sentences, half of them positive (Pang & Lee 2005). A tenth is held out. The table
+# also has the ways between frozen and full. One of them, **LoRA**, trains a small correction of rank 8 beside each
+# matrix of the attention (chapter 14); and an LSTM that starts from nothing.
 
 # %%
 names = {"full": "fine-tuning, all of it", "lora": "LoRA, rank 8", "last": "the last block and the head",
          "frozen": "frozen features", "lstm": "LSTM from nothing"}  # fmt: skip
 print(f"{'':30}{'trained parameters':>20}{'seconds':>9}{'peak MB':>9}{'accuracy':>10}{'macro F1':>10}")
-try:
-    methods = results("finetuning")["methods"]
-except FileNotFoundError as error:
-    methods = {}
-    print(error)
-for name, row in methods.items():
+for name, row in results("finetuning")["methods"].items():
     print(f"{names[name]:30}{row['trained_parameters']:20,}{row['seconds']:9.0f}{row['peak_memory_mb']:9.0f}"
           f"{row['accuracy']:10.3f}{row['macro_f1']:10.3f}")  # fmt: skip
 
@@ -546,9 +543,9 @@ for name, row in methods.items():
 #
 # Fill in the function, take the `#` before the checker away, and run the cell.
 #
-# **Exercise 11.1.** Hide words. Given are the ids $(T,)$, three arrays of the same shape, `u` and `v` with numbers
-# drawn evenly from 0 to 1, and `others` with random tokens, and the id of `[MASK]`. A token is chosen where `u` is
-# below $0.15$. A chosen one becomes `[MASK]` where `v` is below 0.8, the token of `others` where `v` is from 0.8 to
+# **Exercise 11.1.** Hide words. Given are the ids $(T,)$, the id of `[MASK]`, and three arrays of the same shape as the
+# ids: `u` and `v` with numbers drawn evenly from 0 to 1, and `others` with random tokens. A token is chosen where `u`
+# is below $0.15$. A chosen one becomes `[MASK]` where `v` is below 0.8, the token of `others` where `v` is from 0.8 to
 # below 0.9, and else stays. Return what is shown, and the labels: $-100$ where nothing was chosen.
 
 # %%
@@ -641,7 +638,7 @@ check_trust(trust_solution)
 # ## What to read next
 #
 # - [minilm/models/bert.py](../minilm/models/bert.py): the encoder, and four heads to put on top of it;
-#   [its tests](../tests/models/test_bert.py) compare it with published weights.
+#   [its tests](../tests/models/test_bert.py).
 # - [minilm/text/masking.py](../minilm/text/masking.py): hiding, and pairs for next-sentence prediction.
 # - [minilm/evaluation/masked.py](../minilm/evaluation/masked.py): pseudo-perplexity.
 # - [minilm/training/lora.py](../minilm/training/lora.py) and [benchmarks/finetuning.py](../benchmarks/finetuning.py):

@@ -117,7 +117,7 @@ right.legend(frameon=False, loc="upper right")
 figure
 
 # %% [markdown]
-# The error is spread evenly, as assumed (dashed). Even at 3 bits, where a step is as wide as the spread of the weights, it nearly is.
+# The error is spread evenly, as assumed (dashed). Even at 3 bits, where a step is as wide as the spread of the weights, it nearly is. (The bump at 0: the largest weight of each row is met exactly.)
 #
 # ### The scale comes out of the sum
 #
@@ -314,8 +314,8 @@ right.legend(frameon=False)
 figure
 
 # %% [markdown]
-# Nearly half can go before it is seen. Among the random ones there are large weights, and the model is worse from the beginning. Training on, with the zeros kept zero, mends much; better still
-# is to take the weights away little by little while it trains (Zhu and Gupta 2017). The committed run:
+# Nearly half can go before it is seen. Among the random ones there are large weights, and the model is worse from the beginning. Training on, with the zeros kept zero, mends much. Where most of them shall go,
+# it is better still to take them away little by little while the model trains (Zhu and Gupta 2017). The committed run:
 
 # %%
 runs = results("compression_pruning")["perplexity"]
@@ -334,15 +334,15 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# **What this does not show.** The zeros are kept and multiplied like any other number: nothing is smaller or faster until there is a format and a kernel for it. And all curves
-# are trained for some steps more than the dashed one.
+# **What this does not show.** The zeros are kept and multiplied like any other number: nothing is smaller or faster until there is a format and a kernel for it. And the two
+# lower curves have been trained for some steps more than the dashed model.
 #
 # ### Distillation: learning from a teacher
 #
 # A text says which token came. A trained model says more: which others would have fitted, and how well. So let a small model, the *student*, learn from the
 # probabilities of a large one, the *teacher* (Hinton, Vinyals and Dean 2015).
 #
-# Let $z$ be the teacher's logits and $s$ the student's, $V$ each, and $\tau$ a *temperature* that softens both:
+# From here on $s$ and $q$ are no longer a scale and integers. Let $z$ be the teacher's logits and $s$ the student's, one for each of the $V$ tokens, and $\tau$ a *temperature* that softens both:
 #
 # $$p_i = \frac{e^{z_i / \tau}}{\sum_j e^{z_j / \tau}}, \qquad q_i = \frac{e^{s_i / \tau}}{\sum_j e^{s_j / \tau}}.$$
 #
@@ -465,7 +465,7 @@ for way, row in figures["ways"].items():
 # A model may learn a text by heart. If the text was a patient's record, whoever can ask the model can get it out. What could one promise to the patient? Not that nothing is learnt: then there is no
 # model. But this: **whether your record was there or not, the model would come out about the same.**
 #
-# The smallest example is older than computers (Warner 1965). A question that nobody likes to answer. Toss a coin. Heads: say the truth. Tails: toss again, and say yes for heads, no for tails. Then
+# The smallest example is a way to hold a survey (Warner 1965). A question that nobody likes to answer. Toss a coin. Heads: say the truth. Tails: toss again, and say yes for heads, no for tails. Then
 #
 # $$P(\text{yes} \mid \text{truth is yes}) = \tfrac12 + \tfrac12 \cdot \tfrac12 = \tfrac34, \qquad P(\text{yes} \mid \text{truth is no}) = \tfrac12 \cdot \tfrac12 = \tfrac14 .$$
 #
@@ -494,13 +494,13 @@ print(f"yes is said by {answers.mean():.4f}; so the share is about {2 * (answers
 #
 # ### A sum with noise
 #
-# Training with gradients uses the data only through sums of gradients. So: how private is a sum to which noise is added? Say that one example moves the sum by at most $C$, and the noise is Gaussian with standard deviation $\sigma C$. In the direction in which the example
-# moves it, we see a number $o$ from $N(0, \sigma^2 C^2)$ or from $N(C, \sigma^2 C^2)$, with densities $p_0$ and $p_1$:
+# Training with gradients uses the data only through sums of gradients. So: how private is a sum to which noise is added? Say that one example moves the sum by at most $C$, and the noise is Gaussian with standard deviation $\sigma C$. In the other directions the noise is the same with and without the example; in the one in which the example
+# moves the sum, we see a number $o$ from $N(0, \sigma^2 C^2)$ or from $N(C, \sigma^2 C^2)$, with densities $p_0$ and $p_1$:
 #
 # $$\log \frac{p_0(o)}{p_1(o)} = \frac{(o - C)^2 - o^2}{2 \sigma^2 C^2} = \frac{1}{2 \sigma^2} - \frac{o}{\sigma^2 C}.$$
 #
 # For $o$ far to the left this exceeds any $\epsilon$: hence $\delta$. It is above $\epsilon$ where $o < C\,(\frac12 - \epsilon \sigma^2)$. The most by which $P_0(S)$ can exceed $e^\epsilon P_1(S)$ is with $S$ all of this region, so with $\Phi$ the distribution
-# function of $N(0, 1)$ (Balle and Wang 2018),
+# function of $N(0, 1)$ (Balle and Wang 2018; with $p_0$ and $p_1$ exchanged it is the same, by symmetry),
 #
 # $$\delta = \int \max\big(0,\, p_0 - e^\epsilon p_1\big) \, do = \Phi\Big(\frac{1}{2\sigma} - \epsilon \sigma\Big) - e^{\epsilon} \, \Phi\Big(-\frac{1}{2\sigma} - \epsilon \sigma\Big).$$
 
@@ -525,12 +525,12 @@ print(f"the library's accountant, asked for epsilon at this delta: {counted:.3f}
 figure = new_figure()
 figure.set_size_inches(7, 2.6)
 for axes, sigma in zip(figure.subplots(1, 2), (0.5, 2.0), strict=True):
-    o = np.linspace(-5, 7, 500)
+    o = np.linspace(-5, 10, 500)
     a, b = (np.exp(-((o - mean) ** 2) / (2 * sigma**2)) / math.sqrt(2 * math.pi) / sigma for mean in (0, 1))
     axes.plot(o, a, color=COLOURS[0], label="without the example")
     axes.plot(o, b, color=COLOURS[1], label="with it")
     axes.fill_between(o, np.maximum(0, a - math.e * b), color=COLOURS[0], alpha=0.3, linewidth=0)
-    axes.set(xlabel="what is seen, in C", xlim=(-5, 7), title=f"$\\sigma$ = {sigma:g}: at $\\epsilon$ = 1, $\\delta$ = {delta_of(sigma, 1):.1g}")
+    axes.set(xlabel="what is seen, in C", xlim=(-5, 10), title=f"$\\sigma$ = {sigma:g}: at $\\epsilon$ = 1, $\\delta$ = {delta_of(sigma, 1):.1g}")
     axes.title.set_fontsize(10)
 figure.axes[0].set_ylabel("density")
 figure.axes[1].legend(frameon=False, fontsize=7, loc="upper right", handlelength=1)
@@ -620,7 +620,7 @@ print("the library the same:   ", np.allclose(library, clipped / 5))
 source(ClippedSum.release)
 
 # %% [markdown]
-# Step 1 is not a detail. Who is drawn only with probability $q$ is mostly not there, and a step gives away only about $q$ times as much. But *accounts* must be kept: the steps add up. If each of $k$ steps is $(\epsilon, \delta)$-private, all of them are $(k \epsilon, k \delta)$-private;
+# Step 1 is not a detail. Who is drawn only with probability $q$ is mostly not there, and a step of small $\epsilon$ gives away only about $q$ times as much. But *accounts* must be kept: the steps add up. If each of $k$ steps is $(\epsilon, \delta)$-private, all of them are $(k \epsilon, k \delta)$-private;
 # that is true and far too pessimistic, since the noises of many steps seldom all fall on the same side. An *accountant* adds up the distribution of the privacy loss $\log (p_0 / p_1)$ itself, or its moments. The library asks the package `dp-accounting`.
 
 # %%
@@ -667,7 +667,7 @@ for sigma in (0.0, 2.0, 10.0, 40.0):
     with no_grad():
         right = (private.linear(Tensor(X[300:])).numpy().argmax(1) == classes[300:]).mean()
     lines[sigma] = private.linear
-    print(f"sigma {sigma:4.1f}: epsilon {trainer.epsilon(1e-4):7.3f}   right on {right:.2f} of 100 new points")
+    print(f"sigma {sigma:4.1f}: epsilon {trainer.epsilon(1e-4):7.3f} (delta 1e-4)   right on {right:.2f} of 100 new points")
 
 # %%
 figure = new_figure()
@@ -694,14 +694,14 @@ figures = results("privacy")
 privacy_figure(figures)
 
 # %% [markdown]
-# With five thousand examples a strong promise is nearly free here, and only the strongest costs much. (That the model whose features these are has seen public text alone is part of the promise.)
+# With five thousand examples a strong promise is nearly free here, and only the strongest costs much. (The features come from a model that has seen public text only. Had it seen these reviews, the promise would be void.)
 #
 # $\epsilon$ is a bound for the worst case. How much *is* learnt by heart can be tried: put a *canary* into the training data, one of $R$ secrets of one form drawn at random ("the code is 4921"), and let the trained model rank all $R$ by their
 # probability. If the canary comes out $r$-th, its *exposure* is (Carlini et al. 2019)
 #
 # $$\log_2 R - \log_2 r \quad \text{bits:}$$
 #
-# $\log_2 R$ if it is the first, so that whoever tries all codes can read it out, and near 1 on average if the model knows nothing of it.
+# $\log_2 R$ if it is the first, so that whoever tries all codes can read it out, and if the model knows nothing of it, $r / R$ is anything from 0 to 1 and the mean is $-\int_0^1 \log_2 u \, du = \log_2 e$, about one and a half bits.
 
 # %% tags=["deterministic"]
 log_p = np.random.default_rng(0).normal(-20, 3, 10_000)  # of a model that knows nothing, for 10,000 codes
