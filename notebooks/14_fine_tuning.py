@@ -358,7 +358,7 @@ print("layers after merge_lora:", {type(block.attention.qkv_proj).__name__ for b
 # %% [markdown]
 # ## Ten thousand reviews
 #
-# Thirty-two sentences are a demonstration. The committed run fine-tunes the same encoder on nine tenths of 10,662 sentences of film reviews, and scores the last tenth. (The row `lstm` is a bidirectional LSTM as in chapter 6, with all to learn.)
+# Thirty-two sentences are a demonstration. The committed run fine-tunes the same encoder on nine tenths of 10,662 sentences of film reviews, and scores the last tenth. The row `lstm` is a pair of LSTMs (chapter 6), one from each end of the sentence, with all to learn. The bars are three standard errors (chapter 12): what lies within them is no difference.
 
 # %%
 methods = results("finetuning")["methods"]

@@ -485,7 +485,7 @@ print(f"yes is said by {answers.mean():.4f}; so the share is about {2 * (answers
 # %% [markdown]
 # ### The definition
 #
-# Let $D$ and $D'$ be two data sets that differ in one example, $M$ a training algorithm that draws random numbers, and $S$ any set of models. $M$ is *$(\epsilon, \delta)$-differentially private* (Dwork et al. 2006) if always
+# Let $D$ and $D'$ be two data sets that differ in one example, which one of them has and the other has not. Let $M$ be a training algorithm that draws random numbers, and $S$ any set of models. $M$ is *$(\epsilon, \delta)$-differentially private* (Dwork et al. 2006) if always
 #
 # $$P(M(D) \in S) \le e^{\epsilon} \, P(M(D') \in S) + \delta .$$
 #
@@ -495,11 +495,11 @@ print(f"yes is said by {answers.mean():.4f}; so the share is about {2 * (answers
 # ### A sum with noise
 #
 # Training with gradients uses the data only through sums of gradients. So: how private is a sum to which noise is added? Say that one example moves the sum by at most $C$, and the noise is Gaussian with standard deviation $\sigma C$. In the other directions the noise is the same with and without the example; in the one in which the example
-# moves the sum, we see a number $o$ from $N(0, \sigma^2 C^2)$ or from $N(C, \sigma^2 C^2)$, with densities $p_0$ and $p_1$:
+# moves the sum, at worst by all of $C$, we see a number $o$ from $N(0, \sigma^2 C^2)$ or from $N(C, \sigma^2 C^2)$, with densities $p_0$ and $p_1$:
 #
 # $$\log \frac{p_0(o)}{p_1(o)} = \frac{(o - C)^2 - o^2}{2 \sigma^2 C^2} = \frac{1}{2 \sigma^2} - \frac{o}{\sigma^2 C}.$$
 #
-# For $o$ far to the left this exceeds any $\epsilon$: hence $\delta$. It is above $\epsilon$ where $o < C\,(\frac12 - \epsilon \sigma^2)$. The most by which $P_0(S)$ can exceed $e^\epsilon P_1(S)$ is with $S$ all of this region, so with $\Phi$ the distribution
+# For $o$ far to the left this exceeds any $\epsilon$: hence $\delta$. It is above $\epsilon$ where $o < C\,(\frac12 - \epsilon \sigma^2)$: in units of $\sigma C$, left of $\frac{1}{2\sigma} - \epsilon \sigma$ from the mean of $p_0$, and left of $-\frac{1}{2\sigma} - \epsilon \sigma$ from that of $p_1$. The most by which $P_0(S)$ can exceed $e^\epsilon P_1(S)$ is with $S$ all of this region, so with $\Phi$ the distribution
 # function of $N(0, 1)$ (Balle and Wang 2018; with $p_0$ and $p_1$ exchanged it is the same, by symmetry),
 #
 # $$\delta = \int \max\big(0,\, p_0 - e^\epsilon p_1\big) \, do = \Phi\Big(\frac{1}{2\sigma} - \epsilon \sigma\Big) - e^{\epsilon} \, \Phi\Big(-\frac{1}{2\sigma} - \epsilon \sigma\Big).$$
