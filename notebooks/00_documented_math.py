@@ -354,7 +354,7 @@ with np.errstate(divide="ignore"):
 #
 # The articles name four.
 #
-# | metric | question | by hand, on the example below |
+# | metric | question | how it is counted |
 # |---|---|---|
 # | perplexity | how uncertain is the model about real text? | section 2 |
 # | accuracy | what share of the answers is right? (classification) | right answers / all answers |

@@ -378,7 +378,8 @@ axes.legend(frameon=False, fontsize=9)
 figure
 
 # %% [markdown]
-# (What is left after each step; within a step both engines hold ten megabytes.) The saw teeth are the collector's
+# (What is left after each step. Within a step the first engine holds all ten arrays, minilm fewer: the way back of a
+# sum needs none of its inputs, so they are freed at once.) The saw teeth are the collector's
 # visits. Real activations are a hundred times larger, and the peak is what decides whether a model fits. In minilm
 # there is no cycle, by two rules:
 #

@@ -23,6 +23,7 @@
 import sys
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 
@@ -43,8 +44,8 @@ from minilm.text import CharTokenizer, ShuffledBatches, TokenWindows, WordTokeni
 #
 # $$P(x_1 \dots x_N) = \prod_{i=1}^{N} p(x_i \mid x_1 \dots x_{i-1}).$$
 #
-# The simplest estimate is to count. If we look back one token only (a *bigram* model), with $c(a, b)$ the number of times that
-# $b$ follows $a$,
+# The simplest estimate is to count. If we look back one token only (a *bigram* model), with $c(a, b)$ the number of
+# times that $b$ follows $a$,
 #
 # $$p(b \mid a) = \frac{c(a, b)}{\sum_{b'} c(a, b')}.$$
 
@@ -71,9 +72,9 @@ figure.colorbar(image, label="$p(\\mathrm{next} \\mid \\mathrm{this})$", shrink=
 figure
 
 # %% [markdown]
-# Look back further and the guesses get better, until they do not. There are $71^5$ different rows of five characters, about two
-# thousand million. Most of them never stand in the text that we count. What has not been seen gets the probability 0, and a single 0
-# makes the whole text impossible.
+# Look back further and the guesses get better, until they do not. There are $71^5$ different rows of five characters,
+# about two thousand million. Most of them never stand in the text that we count. What has not been seen gets the
+# probability 0, and a single 0 makes the whole text impossible.
 
 # %% tags=["deterministic"]
 train, held_out = plays[:400_000], plays[400_000:440_000]
@@ -84,8 +85,10 @@ for n in range(2, 9):
     print(f"rows of {n}: {len(seen):7,} different ones in the text; of the held-out ones {unseen:6.1%} are new")
 
 # %% [markdown]
-# Smoothing repairs it: lend some probability to the shorter row, of which there are more. The library's `NGram` does this by the
-# method of Kneser and Ney (its file derives it). Even so, one cannot look back ten tokens by counting.
+# Smoothing repairs it: lend some probability to the shorter row, of which there are more. The library's `NGram` does
+# this by the method of Kneser and Ney (its file derives it). Even so, one cannot look back ten tokens by counting.
+# (Order $n$ counts rows of $n$ characters: the bigram model has order 2, and order 0 gives all characters the same
+# probability.)
 
 # %% tags=["deterministic"]
 tokenizer = CharTokenizer.train([plays])
@@ -96,18 +99,18 @@ for n in range(7):
     print(f"order {n}: {losses[n]:.3f} nats a character")
 
 # %% [markdown]
-# What is missing is that "the king" and "the queen" have something in common. To a table of counts they are different rows. A network
-# can learn it.
+# What is missing is that "the king" and "the queen" have something in common. To a table of counts they are different
+# rows. A network can learn it.
 #
 # ## A network with a memory
 #
-# A *recurrent* network (Elman 1990) reads one token after the other and keeps a vector $h_t$, its *state*: everything that it knows of the
-# past.
+# A *recurrent* network (Elman 1990) reads one token after the other and keeps a vector $h_t$, its *state*: everything
+# that it knows of the past.
 #
 # $$z_t = W x_t + U h_{t-1} + b, \qquad h_t = \tanh z_t, \qquad \mathrm{logits}_t = V h_t + c.$$
 #
-# $x_t$ is the embedding of token $t$, $C$ numbers; $h_t$ has $H$ numbers; $W$ is $H \times C$ and $U$ is $H \times H$. The same matrices at
-# every step: no matter how long the text is, there is no more to learn.
+# $x_t$ is the embedding of token $t$, $C$ numbers; $h_t$ has $H$ numbers; $W$ is $H \times C$ and $U$ is
+# $H \times H$. The same matrices at every step: no matter how long the text is, there is no more to learn.
 
 # %%
 figure = new_figure()
@@ -133,13 +136,14 @@ figure
 # %% [markdown]
 # ## Backward, through time
 #
-# Write $\bar v$ for the derivative of the loss by $v$, as in chapter 1. The state $h_t$ is used twice: for the logits of step $t$, and for the
-# next state. So two parts are added:
+# Write $\bar v$ for the derivative of the loss by $v$ (chapter 2 wrote $dv$, and so does the code below). The state
+# $h_t$ is used twice: for the logits of step $t$, and for the next state. So two parts are added:
 #
 # $$\bar h_t = \underbrace{V^\top \overline{\mathrm{logits}}_t}_{\text{from its own output}} + \underbrace{U^\top \bar z_{t+1}}_{\text{from the
 # future}}, \qquad \bar z_t = (1 - h_t^2) \odot \bar h_t .$$
 #
-# It has to be computed from the last step to the first. The parameters are used at every step, so their gradients are sums over time:
+# It has to be computed from the last step to the first. The parameters are used at every step, so their gradients are
+# sums over time:
 #
 # $$\bar U = \sum_t \bar z_t h_{t-1}^\top, \qquad \bar W = \sum_t \bar z_t x_t^\top, \qquad \bar b = \sum_t \bar z_t .$$
 #
@@ -177,15 +181,15 @@ print("dW, dx equal   ", np.allclose(layer.weight_ih_l0.grad.numpy(), dW), np.al
 # %% [markdown]
 # ## Gradients that vanish, and gradients that explode
 #
-# How much does the loss at step $T$ depend on the token at step $t$? Follow the derivative back: every step multiplies by $U^\top$ and by
-# $1 - h^2$, which is at most 1:
+# How much does the loss at step $T$ depend on the token at step $t$? Follow the derivative back: every step
+# multiplies by $U^\top$ and by $1 - h^2$, which is at most 1:
 #
 # $$\bar h_t = U^\top \mathrm{diag}(1 - h_{t+1}^2)\, \bar h_{t+1} \quad\Rightarrow\quad \bar h_t = \Big(\prod_{s=t+1}^{T} U^\top
 # \mathrm{diag}(1 - h_s^2)\Big) \bar h_T .$$
 #
-# A product of $T - t$ factors. If each shrinks a vector to 0.9 of its length, 50 steps shrink it to a half per cent; if each stretches it by 1.1,
-# to a hundred times its length. There is no middle (Bengio, Simard and Frasconi 1994). We measure it, with an orthogonal matrix times
-# a factor for $U$, and small inputs.
+# A product of $T - t$ factors. If each shrinks a vector to 0.9 of its length, 50 steps shrink it to a half per cent;
+# if each stretches it by 1.1, to a hundred times its length. There is no middle (Bengio, Simard and Frasconi 1994).
+# We measure it, with an orthogonal matrix times a factor for $U$, and small inputs.
 
 # %%
 def gradient_by_distance(layer, T=80, C=32):
@@ -229,14 +233,14 @@ axes.legend(frameon=False, fontsize=9, ncols=2)
 figure
 
 # %% [markdown]
-# Straight lines on a logarithmic axis: exponentials. With the factor 1.0 the tanh still shrinks a little at every step. An explosion can
-# be cut off (*clipping*: if the norm of all gradients is above a limit, scale them down to it). A gradient that has vanished cannot be
-# brought back. The dashed curves are explained next.
+# Straight lines on a logarithmic axis: exponentials. With the factor 1.0 the tanh still shrinks a little at every
+# step. An explosion can be cut off (*clipping*: if the norm of all gradients is above a limit, scale them down to
+# it). A gradient that has vanished cannot be brought back. The dashed curves are explained next.
 #
 # ## The LSTM: a sum instead of a product
 #
-# The *long short-term memory* (Hochreiter and Schmidhuber 1997; forget gate by Gers and others 2000) keeps a second vector, the *cell* $c_t$. The
-# cell is not multiplied by a matrix from step to step. It is kept, and added to:
+# The *long short-term memory* (Hochreiter and Schmidhuber 1997; forget gate by Gers and others 2000) keeps a second
+# vector, the *cell* $c_t$. The cell is not multiplied by a matrix from step to step. It is kept, and added to:
 #
 # $$\begin{aligned}
 # i &= \sigma(z_i) & &\text{input gate: how much to write}\\
@@ -246,14 +250,15 @@ figure
 # c_t &= f \odot c_{t-1} + i \odot g, & h_t &= o \odot \tanh c_t,
 # \end{aligned}$$
 #
-# where $z_i, z_f, z_g, z_o$ are four blocks of $W x_t + U h_{t-1} + b$, and $\sigma(z) = 1 / (1 + e^{-z})$ lies between 0 and 1. The way back along
-# the cells is
+# where $z_i, z_f, z_g, z_o$ are four blocks of $W x_t + U h_{t-1} + b$, and $\sigma(z) = 1 / (1 + e^{-z})$ lies
+# between 0 and 1. The way back along the cells is
 #
 # $$\bar c_{t-1} = f \odot \bar c_t + \dots$$
 #
-# A product of the forget gates alone. Where the network has learnt $f = 1$, the gradient runs back undamaged, as far as it needs to; with $f = 0$
-# it forgets at will. The dashed curves above show both: with a forget bias of 0 the gates stand at $\sigma(0) = 1/2$ and half is lost at every step, faster
-# than in the RNN. With a bias of 3, $f = \sigma(3) = 0.95$, and the gradient hardly falls. So many start the training of an LSTM with a positive bias.
+# A product of the forget gates alone. Where the network has learnt $f = 1$, the gradient runs back undamaged, as far
+# as it needs to; with $f = 0$ it forgets at will. The dashed curves above show both: with a forget bias of 0 the
+# gates stand at $\sigma(0) = 1/2$ and half is lost at every step, faster than in the RNN. With a bias of 3,
+# $f = \sigma(3) = 0.95$, and the gradient hardly falls. So many start the training of an LSTM with a positive bias.
 
 # %% tags=["deterministic"]
 sigma = 1 / (1 + np.exp(-3.0))
@@ -268,17 +273,27 @@ source(F.lstm)
 # %% [markdown]
 # ## The program of the introductions, corrected
 #
-# Articles on language models print an LSTM program: an embedding of 1,000 words in 100 channels, two LSTM layers of width 100, a linear
-# decoder on the last step, Adam with a rate of `0.001`, cross-entropy. Chapter 0 listed the five reasons why it does not run. Here is the version
-# that does (`examples/documents_lstm.py`), at the same sizes.
+# Articles on language models print an LSTM program: an embedding of 1,000 words in 100 channels, two LSTM layers of
+# width 100, a linear decoder on the last step, Adam with a rate of `0.001`, cross-entropy. Chapter 0 listed the five
+# reasons why it does not run. Here is the version that does (`examples/documents_lstm.py`), at the same sizes.
 
 # %%
-sys.path.insert(0, "../examples")
+sys.path.insert(0, str(Path("../examples").resolve()))
 import documents_lstm
 
 source(documents_lstm.LSTMLanguageModel, documents_lstm.last_word)
 
 # %% [markdown]
+# Two words in it are new. *Cross-entropy* is the loss of chapter 0, the mean of $-\log p$ of the words that came.
+# *Adam* (Kingma and Ba 2015) is gradient descent with a step of its own for each parameter. With $g$ the gradient at
+# step $n$, it keeps two running averages, one of $g$ and one of $g^2$, and divides one by the root of the other:
+#
+# $$m \leftarrow \beta_1 m + (1 - \beta_1)\, g, \qquad v \leftarrow \beta_2 v + (1 - \beta_2)\, g^2, \qquad
+# \theta \leftarrow \theta - \eta\, \frac{m / (1 - \beta_1^n)}{\sqrt{v / (1 - \beta_2^n)} + \epsilon} .$$
+#
+# So a parameter moves by about $\eta$ a step, whether its gradients are large or small. (Both averages begin at 0; the
+# divisions by $1 - \beta^n$ make up for that.)
+#
 # It reads 20 words and predicts the next one. We train it on a part of the plays, for a few hundred steps.
 
 # %%
@@ -304,10 +319,14 @@ print(f"{len(curve)} steps; held-out loss {before:.2f} before (log 1000 = {np.lo
 print(f"{accuracy:.0%} of the next words are the most probable one; <unk> is {np.mean(word_ids == 0):.0%} of all words")
 
 # %% [markdown]
-# It learns. But look at the bookkeeping: a window of 20 words gives *one* example, the last word. The same pass could ask for the next
-# word at every step, and learn twenty times as much from the same work. That is `minilm.models.LSTMLM`, and everything below uses it.
+# It learns. But look at the bookkeeping: a window of 20 words gives *one* example, the last word. The same pass could
+# ask for the next word at every step, and learn twenty times as much from the same work. That is
+# `minilm.models.LSTMLM`, and everything below uses it.
 #
 # ## An LSTM of characters
+#
+# The optimizer is now *AdamW*: Adam, which also shrinks every weight matrix a little at each step (*weight decay*). The
+# learning rate rises for 20 steps, and then falls along half a wave of the cosine.
 
 # %%
 minilm.manual_seed(3)
@@ -338,12 +357,12 @@ axes.plot(STEPS, final, "D", color=COLOURS[1], label="LSTM, held out")
 for n in (1, 2, 3, 4):
     axes.axhline(losses[n], color=GREY, linestyle="--", linewidth=1)
     axes.text(STEPS - 2, losses[n] + 0.03, f"{n}-gram", ha="right", color=GREY, fontsize=9)
-axes.set(xlabel="step of 16 windows of 64", ylabel="loss, nats a character", xlim=(0, STEPS + 5), ylim=(1.6, 4.4))
+axes.set(xlabel="step of 16 windows of 64", ylabel="loss, nats a character", xlim=(0, STEPS + 5), ylim=(1.5, 4.4))
 axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# In some seconds it has left the counts of pairs behind, and it is not at its end: chapter 10 trains it for longer.
+# In some seconds it has left the counts of pairs behind, and it is not at its end: chapter 10 shows a longer run.
 #
 # ## Reading the gates
 #
@@ -376,8 +395,8 @@ with no_grad():
 print("by hand as the library:", np.allclose(gates["h"], output.numpy()[0], atol=1e-5))
 
 # %% [markdown]
-# Some units have a meaning that we can name. We look for the one that follows best whether we are in a line of capitals, the speaker's
-# name, and for the one that follows how far we are into a word.
+# Some units have a meaning that we can name. We look for the one that follows best whether we are in a line of
+# capitals, the speaker's name, and for the one that follows how far we are into a word.
 
 # %%
 long_ids = held_out_ids[:6000]
@@ -419,13 +438,15 @@ axes.set_xlabel("character that was just read")
 figure
 
 # %% [markdown]
-# The rows at the bottom of the first picture are dark throughout: units that keep what they have, the long memory. Those at the top forget at every step:
-# they are about the last character or two. And in the speaker's name many rows between the two turn light: what is written in capitals is another
-# kind of text, and the network clears what it had of the other.
+# The rows at the bottom of the first picture are dark throughout: units that keep what they have, the long memory.
+# Those at the top forget at every step: they are about the last character or two. And in the speaker's name many rows
+# between the two turn light: what is written in capitals is another kind of text, and the network clears what it had
+# of the other.
 #
 # ## Exercises
 #
-# **Exercise 6.1.** A bigram model with *add-k* smoothing: $p(b \mid a) = \dfrac{c(a, b) + k}{\sum_{b'} c(a, b') + k V}$.
+# **Exercise 6.1.** A bigram model with *add-k* smoothing:
+# $p(b \mid a) = \dfrac{c(a, b) + k}{\sum_{b'} c(a, b') + k V}$.
 
 # %%
 def bigram(ids, V, k):
@@ -436,8 +457,9 @@ def bigram(ids, V, k):
 # from checks.chapter_06 import check_bigram; check_bigram(bigram)
 
 # %% [markdown]
-# **Exercise 6.2.** The backward pass of one LSTM step. Given the cotangents of $h_t$ and $c_t$, find those of the four $z$ and of $c_{t-1}$. (A hint:
-# $c_t$ is used twice, in $h_t$ and in the next step, and `dc` is only what comes from the next step.)
+# **Exercise 6.2.** The backward pass of one LSTM step. Given the cotangents of $h_t$ and $c_t$, find those of the
+# four $z$ and of $c_{t-1}$. (A hint: $c_t$ is used twice, in $h_t$ and in the next step, and `dc` is only what comes
+# from the next step.)
 
 # %%
 def lstm_step_backward(i, f, g, o, c, c_before, dh, dc):
@@ -448,8 +470,8 @@ def lstm_step_backward(i, f, g, o, c, c_before, dh, dc):
 # from checks.chapter_06 import check_lstm_step_backward; check_lstm_step_backward(lstm_step_backward)
 
 # %% [markdown]
-# **Exercise 6.3.** Clipping by the norm: scale *all* arrays by one factor so that their norm together is at most `limit`; leave them alone if it
-# is already.
+# **Exercise 6.3.** Clipping by the norm: scale *all* arrays by one factor so that their norm together is at most
+# `limit`; leave them alone if it is already.
 
 # %%
 def clipped(arrays, limit):
@@ -460,7 +482,8 @@ def clipped(arrays, limit):
 # from checks.chapter_06 import check_clipped; check_clipped(clipped)
 
 # %% [markdown]
-# **Exercise 6.4.** The forget gate as a clock: with a constant $f$ and nothing written, after how many steps is a half of the cell left?
+# **Exercise 6.4.** The forget gate as a clock: with a constant $f$ and nothing written, after how many steps is a
+# half of the cell left?
 
 # %%
 def half_life(f):
@@ -520,8 +543,9 @@ check_half_life(half_life)
 # ## What to read next
 #
 # - [minilm/models/ngram.py](../minilm/models/ngram.py): Kneser-Ney smoothing, derived.
-# - [minilm/functional/rnn.py](../minilm/functional/rnn.py), [lstm.py](../minilm/functional/lstm.py), [gru.py](../minilm/functional/gru.py):
-#   one operation for a whole sequence.
+# - [minilm/functional/rnn.py](../minilm/functional/rnn.py), [lstm.py](../minilm/functional/lstm.py),
+#   [gru.py](../minilm/functional/gru.py): one operation for a whole sequence.
 # - [kernels/lstm_cell](../kernels/lstm_cell): the fast path, on threads and as a Triton kernel.
 # - [examples/documents_lstm.py](../examples/documents_lstm.py): the corrected program, from a CSV file to a test loss.
-# - [tests/functional/test_recurrent.py](../tests/functional): the operation equals its composed twin, value and gradient.
+# - [tests/functional/test_recurrent.py](../tests/functional): the operation equals its composed twin, value and
+#   gradient.

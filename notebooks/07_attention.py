@@ -405,8 +405,8 @@ print("order:", order, " output permuted in the same way:", difference < 1e-5)
 # $$\mathrm{PE}_{t, 2i} = \sin(t\,\omega_i), \qquad \mathrm{PE}_{t, 2i+1} = \cos(t\,\omega_i), \qquad
 # \omega_i = 10000^{-2i/C}$$
 #
-# Each pair of channels is the hand of a clock. The first one turns by one radian a position, the last takes thousands
-# of positions for one turn. Together they read like the digits of a number.
+# Each pair of channels is the hand of a clock. The first one turns by one radian a position, the last takes tens of
+# thousands of positions for one turn. Together they read like the digits of a number.
 #
 # Why sine *and* cosine? Because of what the dot product of two positions becomes, by
 # $\sin a \sin b + \cos a \cos b = \cos(a - b)$:
@@ -517,6 +517,9 @@ right.grid(color="#dddddd", linewidth=0.6)
 figure
 
 # %% [markdown]
+# At the right: where query and key are the same vector, the score is largest at distance 0, and falls in ripples as
+# the distance grows.
+#
 # Rotations change no length, nothing is added to the values, and there is no table to train. Llama and most models
 # after it use this. (A fourth way, ALiBi, subtracts a multiple of the distance from the scores; `minilm.nn.ALiBi`.)
 #

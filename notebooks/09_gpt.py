@@ -16,7 +16,8 @@
 # - write text with it, and say what temperature, top-k and top-p do to the probabilities;
 # - explain the cache of keys and values, and what it saves.
 #
-# **What it needs:** attention (chapter 7), the Transformer's block (chapter 8), tokens (chapter 5), n-grams (chapter 6).
+# **What it needs:** attention (chapter 7), the Transformer's block (chapter 8), tokens (chapter 5), n-grams (chapter
+# 6).
 
 # %%
 import time
@@ -47,12 +48,12 @@ from minilm.text import CharTokenizer, ShuffledBatches, TokenWindows, load_corpu
 #
 # Two things are worth a second look.
 #
-# **The norm comes first.** In chapter 8 the norm came after the sum, as in the paper of 2017. Here the vector $h$ is never
-# normalized on its way: from the first layer to the last runs a *residual stream* to which every layer adds a little. The gradient
-# runs back along it undisturbed.
+# **The norm comes first.** In chapter 8 the norm came after the sum, as in the paper of 2017. Here the vector $h$ is
+# never normalized on its way: from the first layer to the last runs a *residual stream* to which every layer adds a
+# little. The gradient runs back along it undisturbed.
 #
-# **The head is the table $E$ again.** A token's row says what the token means when it is read. The score of a token is the dot
-# product of its row with the stream: how much does the stream look like it? This shares $V C$ parameters.
+# **The head is the table $E$ again.** A token's row says what the token means when it is read. The score of a token
+# is the dot product of its row with the stream: how much does the stream look like it? This shares $V C$ parameters.
 
 # %%
 figure = new_figure()
@@ -86,8 +87,8 @@ source(GPT.forward)
 # %% [markdown]
 # ## How many parameters?
 #
-# Count them on paper, for width $C$, $L$ layers, a vocabulary of $V$ and a context of $T$. Each linear layer from $m$ to $n$
-# channels has $m n$ weights and $n$ biases, each norm $2 C$.
+# Count them on paper, for width $C$, $L$ layers, a vocabulary of $V$ and a context of $T$. Each linear layer from $m$
+# to $n$ channels has $m n$ weights and $n$ biases, each norm $2 C$.
 #
 # | part | weights | biases and norms |
 # |---|---|---|
@@ -116,8 +117,8 @@ print(f"ours:        {count(71, 32, 64, 2):,}, and the model itself says {model.
 #
 # ## Training
 #
-# The text is the first part of Shakespeare's plays, in characters. At each of the $T$ positions the model predicts the next
-# character, so one window of 32 characters is 32 examples. The target is the window shifted by one.
+# The text is the first part of Shakespeare's plays, in characters. At each of the $T$ positions the model predicts
+# the next character, so one window of 32 characters is 32 examples. The target is the window shifted by one.
 
 # %% tags=["deterministic"]
 plays = "\n".join(load_corpus("shakespeare"))
@@ -142,8 +143,8 @@ for name, loss in floor.items():
     print(f"{name:8} {loss:.3f} nats a character")
 
 # %% [markdown]
-# A fresh model knows nothing, so its loss must be that of the uniform guess, $\log V$. **Check this before every training
-# run.** A model that starts far above it is badly initialized; one that starts below it has seen the answer.
+# A fresh model knows nothing, so its loss must be that of the uniform guess, $\log V$. **Check this before every
+# training run.** A model that starts far above it is badly initialized; one that starts below it has seen the answer.
 
 # %%
 def loss_on(model, ids, windows=128):
@@ -157,9 +158,9 @@ def loss_on(model, ids, windows=128):
 print(f"before training {loss_on(model, held_out):.2f}, and log {tokenizer.vocab_size} = {np.log(71):.2f}")
 
 # %% [markdown]
-# The loop: forward, backward, clip, step. The learning rate rises at the beginning, while Adam's averages are still poor, and
-# falls towards the end. (`minilm.training.Trainer` does the same with checkpoints, and resumes bit for bit. Here the loop is
-# written out, since it is short.)
+# The loop: forward, backward, clip, step. The learning rate rises at the beginning, while Adam's averages are still
+# poor, and falls towards the end. (`minilm.training.Trainer` does the same with checkpoints, and resumes bit for bit.
+# Here the loop is written out, since it is short.)
 
 # %%
 STEPS = 500
@@ -195,14 +196,14 @@ axes.plot(*zip(*checked), "o-", color=COLOURS[0], markersize=4, label="held out"
 for name, loss in floor.items():
     axes.axhline(loss, color=GREY, linestyle="--", linewidth=1)
     axes.text(STEPS - 5, loss + 0.04, name, ha="right", color=GREY, fontsize=9)
-axes.set(xlabel="step", ylabel="loss, nats a character", xlim=(0, STEPS + 5))
+axes.set(xlabel="step", ylabel="loss, nats a character", xlim=(0, STEPS + 5), ylim=(1.8, 4.6))
 axes.legend(frameon=False, loc="center right")
 figure
 
 # %% [markdown]
-# In the first steps it learns how frequent each character is (the line "unigram"), then which follows which ("bigram"), and
-# then it leaves counting pairs behind. This took some seconds. `make demo` trains a larger one for minutes, and the committed runs
-# ([results](../benchmarks/results/REPORT.md)) a longer one still.
+# In the first steps it learns how frequent each character is (the line "unigram"), then which follows which
+# ("bigram"), and then it leaves counting pairs behind. This took some seconds. `make demo` trains a larger one for
+# minutes, and the committed runs ([results](../benchmarks/results/REPORT.md)) a longer one still.
 #
 # ## Writing
 #
@@ -222,8 +223,8 @@ def write(prompt, n, **settings):
 print(write("KING", 220, temperature=0.8))
 
 # %% [markdown]
-# It has learnt what a play looks like: speakers in capitals, a colon, lines of verse. The words are half English. More layers,
-# a longer context and more steps mend that.
+# It has learnt what a play looks like: speakers in capitals, a colon, lines of verse. The words are half English.
+# More layers, a longer context and more steps mend that.
 #
 # ## Temperature and friends
 #
@@ -231,8 +232,8 @@ print(write("KING", 220, temperature=0.8))
 #
 # $$p_i = \frac{e^{z_i / \tau}}{\sum_j e^{z_j / \tau}}.$$
 #
-# The ratio of two probabilities becomes $p_i / p_j = e^{(z_i - z_j) / \tau}$: with $\tau < 1$ differences grow, with $\tau > 1$ they
-# shrink. As $\tau \to 0$ only the largest is left (*greedy*), as $\tau \to \infty$ all are equal.
+# The ratio of two probabilities becomes $p_i / p_j = e^{(z_i - z_j) / \tau}$: with $\tau < 1$ differences grow, with
+# $\tau > 1$ they shrink. As $\tau \to 0$ only the largest is left (*greedy*), as $\tau \to \infty$ all are equal.
 
 # %%
 ids = tokenizer.encode("KING RICHARD:\nI am th").tolist()
@@ -257,14 +258,15 @@ figure.axes[1].set_xlabel('the next character after "I am th"')
 figure
 
 # %% [markdown]
-# Even at $\tau = 1$ hundreds of unlikely tokens have some probability together, and one of them derails a sentence. So cut the tail off:
+# Even at $\tau = 1$ hundreds of unlikely tokens have some probability together, and one of them derails a sentence.
+# So cut the tail off:
 #
 # - **top-k** keeps the $k$ most probable tokens (Fan et al. 2018);
-# - **top-p** keeps the smallest set of the most probable whose probabilities sum to at least $p$ (Holtzman et al. 2020). Where the model is
-#   sure that is one token, where it is not, many.
+# - **top-p** keeps the smallest set of the most probable whose probabilities sum to at least $p$ (Holtzman et al.
+#   2020). Where the model is sure that is one token, where it is not, many.
 #
-# A token that is out gets the logit $-\infty$, so its probability is 0 and the others are scaled up. An example with four
-# tokens:
+# A token that is out gets the logit $-\infty$, so its probability is 0 and the others are scaled up. An example with
+# four tokens:
 
 # %% tags=["deterministic"]
 z4 = np.log([0.5, 0.3, 0.15, 0.05])
@@ -277,14 +279,14 @@ print("sums of the most probable:", ", ".join(f"{total:.2f}" for total in np.cum
 #
 # ## The cache
 #
-# To write token $t + 1$ the loop asks the model about all of $x_1 \dots x_t$ again. Almost all of that work was done before. In a
-# *causal* model a position sees only what is to its left, so **the keys and values of the past do not change when a token is appended.**
-# Keep them, and compute the query, key and value of the new token only:
+# To write token $t + 1$ the loop asks the model about all of $x_1 \dots x_t$ again. Almost all of that work was done
+# before. In a *causal* model a position sees only what is to its left, so **the keys and values of the past do not
+# change when a token is appended.** Keep them, and compute the query, key and value of the new token only:
 #
 # | | work for token $t$ in one layer | for $T$ tokens |
 # |---|---|---|
-# | without cache | $12 C^2 t$ for the products, $t^2 C$ for attention | grows as $T^2 C^2$ |
-# | with cache | $12 C^2$ for the products, $t C$ for attention | grows as $T C^2$ |
+# | without cache | $12 C^2 t$ for the products, $2 t^2 C$ for attention | grows as $T^2 C^2 + T^3 C$ |
+# | with cache | $12 C^2$ for the products, $2 t C$ for attention | grows as $T C^2 + T^2 C$ |
 #
 # The price is memory: $2 L T C$ numbers. The result must be the same.
 
@@ -300,8 +302,8 @@ print("largest difference below 1e-5:", bool(np.abs(whole - np.stack(rows)).max(
 print("numbers kept for", ids.shape[1], "tokens:", 2 * config.n_layer * ids.shape[1] * config.n_embd)
 
 # %% [markdown]
-# Now the time for each token, with and without, as the text grows. Only the cache keeps a token's price from growing with what
-# was written before.
+# Now the time for each token, with and without, as the text grows. With the cache a
+# token's price hardly grows with what was written before.
 
 # %%
 large = GPT(GPTConfig(vocab_size=71, block_size=512, n_layer=4, n_head=4, n_embd=128)).eval()
@@ -327,8 +329,8 @@ figure
 # %% [markdown]
 # ## Exercises
 #
-# **Exercise 9.1.** Temperature and top-k in one function: the probabilities (V,) from which the next token is drawn. Temperature 0
-# is greedy.
+# **Exercise 9.1.** Temperature and top-k in one function: the probabilities (V,) from which the next token is drawn.
+# Temperature 0 is greedy.
 
 # %%
 def probabilities(logits, temperature, k):
@@ -350,8 +352,9 @@ def nucleus(probabilities, p):
 # from checks.chapter_09 import check_nucleus; check_nucleus(nucleus)
 
 # %% [markdown]
-# **Exercise 9.3.** How many tokens of a chat fit into memory? Give the bytes that the cache takes, for a model whose keys and values have
-# $H_{kv}$ heads of width $D$ (in GPT $H_{kv} D = C$; Llama has fewer heads for keys and values than for queries).
+# **Exercise 9.3.** How many tokens of a chat fit into memory? Give the bytes that the cache takes, for a model whose
+# keys and values have $H_{kv}$ heads of width $D$ (in GPT $H_{kv} D = C$; Llama has fewer heads for keys and values
+# than for queries).
 
 # %%
 def cache_bytes(layers, kv_heads, width, tokens, bytes_per_number):
@@ -362,8 +365,8 @@ def cache_bytes(layers, kv_heads, width, tokens, bytes_per_number):
 # from checks.chapter_09 import check_cache_bytes; check_cache_bytes(cache_bytes)
 
 # %% [markdown]
-# **Exercise 9.4.** Training examples: cut a row of ids into windows of $T$ side by side, with their labels. What is left over at the end is dropped.
-# No label may be missing.
+# **Exercise 9.4.** Training examples: cut a row of ids into windows of $T$ side by side, with their labels. What is
+# left over at the end is dropped. No label may be missing.
 
 # %%
 def windows(ids, T):
@@ -429,5 +432,5 @@ check_windows(windows)
 # - [minilm/generation](../minilm/generation/__init__.py): sampling, streaming, beam search.
 # - [minilm/nn/cache.py](../minilm/nn/cache.py): where the keys and values are kept.
 # - [minilm/training/trainer.py](../minilm/training/trainer.py): the loop with all that a long run needs.
-# - [tests/models/test_gpt.py](../tests/models) and [tests/generation](../tests/generation): cached equals uncached, no position
-#   sees the future, the same seed writes the same text.
+# - [tests/models/test_gpt.py](../tests/models) and [tests/generation](../tests/generation): cached equals uncached,
+#   no position sees the future, the same seed writes the same text.

@@ -36,19 +36,19 @@ from minilm.training import Trainer, TrainingArguments, read_metrics
 # %% [markdown]
 # ## What is fair?
 #
-# "Transformers are better than LSTMs" is said often, and measured seldom with care. A comparison is fair if only one thing
-# differs. We fix
+# "Transformers are better than LSTMs" is said often, and measured seldom with care. A comparison is fair if only one
+# thing differs. We fix
 #
 # - the **number of parameters**, as nearly as widths allow;
 # - the **tokens**: the same text, the same batches in the same order;
 # - the **optimizer**, its schedule, and the trainer;
 #
-# and still three things cannot be equal at once: parameters, arithmetic and time. An LSTM of the same size needs about the
-# same arithmetic, but does it step by step. So we look at the loss over steps *and* over seconds.
+# and still three things cannot be equal at once: parameters, arithmetic and time. An LSTM of the same size needs
+# about the same arithmetic, but does it step by step. So we look at the loss over steps *and* over seconds.
 #
-# Chapter 9 counted the parameters of a GPT. For an LSTM with embedding width $C$, hidden width $H$ and one layer, each of
-# the four gates has a matrix for the input, $H \times C$, one for the state, $H \times H$, and two biases; then the table and the
-# head:
+# Chapter 9 counted the parameters of a GPT. For an LSTM with embedding width $C$, hidden width $H$ and one layer,
+# each of the four gates has a matrix for the input, $H \times C$, one for the state, $H \times H$, and two biases;
+# then the table and the head:
 #
 # $$N_{\text{LSTM}} = V C + 4 H (C + H + 2) + V (H + 1), \qquad N_{\text{GPT}} = (V + T) C + L (12 C^2 + 13 C) + 2 C.$$
 
@@ -123,9 +123,9 @@ over_steps.legend(frameon=False)
 figure
 
 # %% [markdown]
-# In a short run on a small text the LSTM learns faster. It is no accident: **at this size, for so few tokens, recurrence is a good
-# guess about text** (what is near matters most), and the GPT has to learn even that from data. The committed run goes on for
-# ten times as long, with models eight times as large:
+# In a short run on a small text the LSTM learns faster. It is no accident: **at this size, for so few tokens,
+# recurrence is a good guess about text** (what is near matters most), and the GPT has to learn even that from data.
+# The committed run reads nearly six times as many tokens, with models more than seven times as large:
 
 # %%
 committed = results("tinyshakespeare")
@@ -136,13 +136,15 @@ for name in ("gpt", "lstm"):
           f"{row['step_ms_median']:11.1f}{row['peak_memory_mb']:9.0f}")  # fmt: skip
 
 # %% [markdown]
-# Still the LSTM. The Transformer's advantage comes with size and text: where published comparisons find it (Kaplan et al. 2020,
-# figure 7), models have millions of parameters and read billions of tokens, and there LSTMs stop improving with more context. We cannot
-# train there on a laptop. But we can see *why* it must come, with two tasks that are small enough.
+# Still the LSTM. The Transformer's advantage comes with size and text: where published comparisons find it (Kaplan et
+# al. 2020, figure 7), models have millions of parameters and read billions of tokens, and there LSTMs stop improving
+# with more context. We cannot train there on a laptop. But we can see *why* it must come, with two tasks that are
+# small enough.
 #
 # ## Loss over the position
 #
-# How much does a model gain from more context? Take windows of 64 characters. The first is guessed from nothing, the last from 63.
+# How much does a model gain from more context? Take windows of 64 characters. The first is guessed from nothing, the
+# last from 63.
 
 # %%
 def loss_by_position(model):
@@ -167,18 +169,19 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# Both gain from the first few characters, the GPT from one, the LSTM from four or five. Then the curves are flat: neither has
-# learnt, in so short a training, to use what is farther away. For that one needs text in which it pays, so let us make some.
+# Both gain from the first few characters, the GPT from one, the LSTM from four or five. Then the curves are flat:
+# neither has learnt, in so short a training, to use what is farther away. For that one needs text in which it pays,
+# so let us make some.
 #
 # ## A task for attention: copy
 #
-# Sixteen random symbols, a mark, and the same sixteen again. Nothing can be guessed in the first half. In the second half everything
-# can, **by whoever can look back sixteen places.**
+# Sixteen random symbols, a mark, and the same sixteen again. Nothing can be guessed in the first half. In the second
+# half everything can, **by whoever can look back sixteen places.**
 #
 # ## A task for recurrence: parity
 #
-# A row of random bits; after each bit, say whether the number of ones so far is odd. The answer depends on *every* bit, but one
-# bit of memory is enough: flip it at every one.
+# A row of random bits; after each bit, say whether the number of ones so far is odd. The answer depends on *every*
+# bit, but one bit of memory is enough: flip it at every one.
 
 # %% tags=["deterministic"]
 def copy_batch(rng, B=32, n=16, symbols=16):
@@ -242,17 +245,19 @@ figure
 # %% [markdown]
 # Two opposite pictures from models of nearly the same size, and both have a reason.
 #
-# **Copy.** The GPT needs one head that looks sixteen places back and hands over what it finds: a matter of positions, learnt in a
-# hundred steps. The LSTM has to press sixteen symbols of four bits each into its state, keep them there undamaged while the others
-# arrive, and take them out again in order. It can be done, and would take it a hundred times as long to learn. The farther
-# back, the harder: its state has a fixed size, and the GPT's memory grows with the text.
+# **Copy.** The GPT needs one head that looks sixteen places back and hands over what it finds: a matter of positions,
+# learnt in a hundred steps. The LSTM has to press sixteen symbols of nearly four bits each into its state, keep them
+# there undamaged while the others arrive, and take them out again in order. It can be done, but in these 140 steps it
+# has not begun to. The farther back, the harder: its state has a fixed size, and the GPT's memory grows with the
+# text.
 #
-# **Parity.** The LSTM keeps one bit and flips it. The GPT has no place where something is kept from step to step: every position
-# computes its answer anew from all bits before it, in a fixed number of layers. A sum modulo 2 of 32 bits in two layers of soft averages is hard
-# to write and harder to learn (Hahn 2020 proves that a Transformer of fixed size cannot do it for every length).
+# **Parity.** The LSTM keeps one bit and flips it. The GPT has no place where something is kept from step to step:
+# every position computes its answer anew from all bits before it, in a fixed number of layers. A sum modulo 2 of 32
+# bits in two layers of soft averages is hard to write and harder to learn (Hahn 2020 proves that a Transformer of
+# fixed size cannot do it for every length).
 #
-# Language has both: names to be copied from far back, and brackets, quotes and speakers to be kept track of. That is why models
-# that mix both were built again lately.
+# Language has both: names to be copied from far back, and brackets, quotes and speakers to be kept track of. That is
+# why models that mix both were built again lately.
 #
 # ## What does each cost?
 #
@@ -266,9 +271,9 @@ figure
 # | work for the next token, after $T$ | $L C^2$ | $L C^2 + L T C$ |
 # | how far back can it look? | as far as its state carries | to any of the last $T$, equally well |
 #
-# The second line is the reason why the world changed over. On a GPU that does a hundred thousand multiplications at once, a loop of
-# a thousand small steps is a waste, and a GPT's training is a few large products. On two cores of a CPU the loop costs little, as the
-# seconds above show.
+# The second line is the reason why the world changed over. On a GPU that does a hundred thousand multiplications at
+# once, a loop of a thousand small steps is a waste, and a GPT's training is a few large products. On one core of a
+# CPU the loop costs little, as the seconds above show.
 
 # %%
 figure = new_figure()
@@ -286,7 +291,8 @@ figure
 # %% [markdown]
 # ## Exercises
 #
-# **Exercise 10.1.** Find the hidden width for which an LSTM has at most a given number of parameters, and as many as possible.
+# **Exercise 10.1.** Find the hidden width for which an LSTM has at most a given number of parameters, and as many as
+# possible.
 
 # %%
 def widest_lstm(V, C, most):
@@ -297,8 +303,8 @@ def widest_lstm(V, C, most):
 # from checks.chapter_10 import check_widest_lstm; check_widest_lstm(widest_lstm)
 
 # %% [markdown]
-# **Exercise 10.2.** Make a batch for a third task, *recall*: pairs of a key and a value, then one of the keys again. Its value is asked
-# for. Keys are different from each other. Which model will learn it?
+# **Exercise 10.2.** Make a batch for a third task, *recall*: pairs of a key and a value, then one of the keys again.
+# Its value is asked for. Keys are different from each other. Which model will learn it?
 
 # %%
 def recall_batch(rng, B, pairs, keys, values):
@@ -311,8 +317,9 @@ def recall_batch(rng, B, pairs, keys, values):
 # from checks.chapter_10 import check_recall_batch; check_recall_batch(recall_batch)
 
 # %% [markdown]
-# **Exercise 10.3.** An LSTM that solves parity by hand: choose the weights of one cell. To make it simple, a recurrence with a hard
-# step instead of gates: $h_t = \mathrm{step}(a x_t + b h_{t-1} + c\, x_t h_{t-1} + d)$ with $\mathrm{step}(z) = 1$ if $z > 0$, else 0.
+# **Exercise 10.3.** An LSTM that solves parity by hand: choose the weights of one cell. To make it simple, a
+# recurrence with a hard step instead of gates: $h_t = \mathrm{step}(a x_t + b h_{t-1} + c\, x_t h_{t-1} + d)$ with
+# $\mathrm{step}(z) = 1$ if $z > 0$, else 0.
 
 # %%
 def parity_weights():

@@ -45,13 +45,13 @@ from minilm.text import BPETokenizer, CharTokenizer, load_corpus
 # %% [markdown]
 # ## Perplexity by hand
 #
-# A language model gives every next token a probability. The text tells which token really came. So ask: **how probable was
-# the text, to this model?** By the chain rule of probability the answer is a product,
+# A language model gives every next token a probability. The text tells which token really came. So ask: **how
+# probable was the text, to this model?** By the chain rule of probability the answer is a product,
 #
 # $$P(x_1 \dots x_N) = \prod_{i=1}^{N} p(x_i \mid x_1 \dots x_{i-1}).$$
 #
-# A product of many numbers below 1 is tiny, so we take its logarithm, and the mean over the tokens, and turn the sign. This
-# is the loss that every model in this book is trained on:
+# A product of many numbers below 1 is tiny, so we take its logarithm, and the mean over the tokens, and turn the
+# sign. This is the loss that every model in this book is trained on:
 #
 # $$\text{loss} = -\frac{1}{N} \sum_{i=1}^{N} \log p(x_i \mid x_1 \dots x_{i-1}), \qquad
 # \text{perplexity} = e^{\text{loss}}.$$
@@ -69,9 +69,9 @@ print(f"the library       {perplexity(loss):.4f}")
 print(f"1 / the geometric mean of p: {1 / p.prod() ** (1 / 4):.4f}")
 
 # %% [markdown]
-# The last line is another way to read it. A model that rolls a fair die with $k$ faces gives every token the probability
-# $1/k$ and has perplexity $k$. So **a perplexity of 4 means: as unsure as if it had to choose among 4 equally likely tokens
-# each time.** Here the four probabilities average (geometrically) to 1/4.
+# The last line is another way to read it. A model that rolls a fair die with $k$ faces gives every token the
+# probability $1/k$ and has perplexity $k$. So **a perplexity of 4 means: as unsure as if it had to choose among 4
+# equally likely tokens each time.** Here the four probabilities average (geometrically) to 1/4.
 #
 # One bad guess costs a lot. If the third token had had the probability $1/1000$, then:
 
@@ -94,9 +94,9 @@ figure
 # %% [markdown]
 # ## A real one, on text that it has not seen
 #
-# Two n-gram models of Shakespeare, in characters. Chapter 6 has built them; here we only ask how good they are. What they are
-# scored on must not be what they were counted on: a model that has learnt a text by heart has a perplexity near 1 there,
-# and that says nothing.
+# Two n-gram models of Shakespeare, in characters. Chapter 6 has built them; here we only ask how good they are. What
+# they are scored on must not be what they were counted on: a model that has learnt a text by heart has a perplexity
+# near 1 there, and that says nothing.
 
 # %% tags=["deterministic"]
 plays = "\n".join(load_corpus("shakespeare"))
@@ -126,15 +126,15 @@ for name, tokenizer, order in (("characters, order 5", char, 5), ("BPE of 500, o
     print(f"{name}: {score.tokens:7,} tokens, perplexity {score.perplexity:6.3f}")
 
 # %% [markdown]
-# The second model has a far larger perplexity. Is it worse? **The two numbers cannot be compared.** A token of the second
-# is more than two characters: there are fewer of them, and each is harder to guess. What both have in common is the text. The
-# negative log-likelihood of the *whole text* is the same question to both, so divide it by something that does not depend
-# on the tokenizer:
+# The second model has a far larger perplexity. Is it worse? **The two numbers cannot be compared.** A token of the
+# second is more than two characters: there are fewer of them, and each is harder to guess. What both have in common
+# is the text. The negative log-likelihood of the *whole text* is the same question to both, so divide it by something
+# that does not depend on the tokenizer:
 #
 # $$\text{bits per byte} = \frac{-\log P(\text{text})}{\log 2 \cdot \text{bytes of the text}}.$$
 #
-# The logarithm of 2 turns nats into bits. The unit has a meaning: a model with 2 bits per byte could compress the text to
-# a quarter of its size (Shannon 1948).
+# The logarithm of 2 turns nats into bits. The unit has a meaning: a model with 2 bits per byte could compress the
+# text to a quarter of its size (Shannon 1948).
 
 # %% tags=["deterministic"]
 for name, score in scores.items():
@@ -144,14 +144,14 @@ for name, score in scores.items():
 # %% [markdown]
 # In this unit the two are neighbours.
 #
-# Two more conditions for comparing: the same text, and the same context. A model that sees windows of 64 tokens cannot know
-# what stood before, so the first tokens of each window are guessed blindly. `minilm eval` lets windows overlap
-# (`--stride`), scores each token once, and prints how much each of them has seen.
+# Two more conditions for comparing: the same text, and the same context. A model that sees windows of 64 tokens
+# cannot know what stood before, so the first tokens of each window are guessed blindly. `minilm eval` lets windows
+# overlap (`--stride`), scores each token once, and prints how much each of them has seen.
 #
 # ## Classes: accuracy, and what it hides
 #
-# A hundred messages, ten of them spam. Three filters: one that never says spam, one that finds most of it and cries wolf
-# sometimes, one that is careful.
+# A hundred messages, ten of them spam. Three filters: one that never says spam, one that finds most of it and cries
+# wolf sometimes, one that is careful.
 
 # %% tags=["deterministic"]
 true = np.array([1] * 10 + [0] * 90)
@@ -166,14 +166,14 @@ for name, guess in filters.items():
 # %% [markdown]
 # The filter that does nothing is right 90 times of 100. Accuracy flatters whoever answers the largest class.
 #
-# The *confusion matrix* $C$ keeps all there is to know: $C_{ij}$ examples of class $i$ were taken for class $j$. From it, for
-# each class $k$:
+# The *confusion matrix* $C$ keeps all there is to know: $C_{ij}$ examples of class $i$ were taken for class $j$. From
+# it, for each class $k$:
 #
 # $$\text{precision}_k = \frac{C_{kk}}{\sum_i C_{ik}}, \qquad \text{recall}_k = \frac{C_{kk}}{\sum_j C_{kj}}, \qquad
 # F_{1,k} = \frac{2 \, \text{precision}_k \, \text{recall}_k}{\text{precision}_k + \text{recall}_k}.$$
 #
-# Precision: of those it called spam, how many were? Recall: of the spam, how much was found? $F_1$ is their harmonic mean, which
-# is small if either is small. *Macro* $F_1$ is the mean over the classes, each counted alike.
+# Precision: of those it called spam, how many were? Recall: of the spam, how much was found? $F_1$ is their harmonic
+# mean, which is small if either is small. *Macro* $F_1$ is the mean over the classes, each counted alike.
 
 # %%
 figure = new_figure()
@@ -202,21 +202,22 @@ for name, guess in filters.items():
     print(f"{name:8} precision {precision:.3f}  recall {recall:.3f}  F1 of spam {by_hand:.3f}  macro F1 {macro:.3f}")
 
 # %% [markdown]
-# By macro $F_1$ the filter that does nothing is the worst, as it should be. Whether the eager or the careful one is better
-# no number can say: it depends on what a lost message costs.
+# By macro $F_1$ the filter that does nothing is the worst, as it should be. Whether the eager or the careful one is
+# better no number can say: it depends on what a lost message costs.
 #
 # ## BLEU: translations
 #
-# A translation can be right in many ways, so one cannot ask whether it *equals* the reference. BLEU (Papineni et al. 2002) asks
-# how many of its n-grams stand in a reference. Two ideas make it work.
+# A translation can be right in many ways, so one cannot ask whether it *equals* the reference. BLEU (Papineni et
+# al. 2002) asks how many of its n-grams stand in a reference. Two ideas make it work.
 #
-# **Clipping.** "the the the the" consists of words that are in the reference. So an n-gram counts at most as often as it
-# stands in the reference:
+# **Clipping.** "the the the the" consists of words that are in the reference. So an n-gram counts at most as often as
+# it stands in the reference:
 #
 # $$p_n = \frac{\sum_{g} \min(\text{count}_{\text{prediction}}(g), \text{count}_{\text{reference}}(g))}{\sum_{g}
 # \text{count}_{\text{prediction}}(g)}, \quad g \text{ all n-grams of the prediction.}$$
 #
-# **The brevity penalty.** "the cat" alone has perfect precision. So with $c$ words in the prediction and $r$ in the reference,
+# **The brevity penalty.** "the cat" alone has perfect precision. So with $c$ words in the prediction and $r$ in the
+# reference,
 #
 # $$\text{BLEU} = 100 \cdot \min\left(1, e^{1 - r/c}\right) \cdot \left(p_1 p_2 p_3 p_4\right)^{1/4}.$$
 
@@ -245,9 +246,10 @@ print(f"the library  {ours.values['bleu']:.2f}   ({ours.details['bleu_signature'
 print("the the the the:", clipped_precision(["the"] * 4, reference, 1))
 
 # %% [markdown]
-# One word of eight is wrong and BLEU falls to 50: a wrong word in the middle breaks two pairs, three triples, four quadruples. A
-# single sentence often has no 4-gram in common with its reference and gets 0. **BLEU is made for a whole test set**: hits and
-# totals are added up over all sentences before anything is divided.
+# One word of eight is wrong and BLEU falls to 50: a wrong word in the middle breaks two pairs, three triples, four
+# quadruples. A single sentence often has no 4-gram in common with its reference and would get 0 (the library puts a
+# small number in the place of a zero: `smooth:exp` in the line above). **BLEU is made for a whole test set**: hits
+# and totals are added up over all sentences before anything is divided.
 #
 # How text is cut into words changes the figure by several points, so the library leaves this to `sacrebleu` (Post 2018)
 # and prints its signature. Two BLEU figures with different signatures cannot be compared.
@@ -270,14 +272,14 @@ for name, candidate in candidates.items():
 #
 # ## ROUGE: summaries
 #
-# For summaries people ask the reverse: how much of the reference was found? ROUGE-N (Lin 2004) is the $F_1$ of the shared n-grams.
-# ROUGE-L takes the *longest common subsequence*, the longest row of words that stands in both in the same order, gaps allowed,
-# with $m$ and $n$ words in the two and $L$ in the subsequence:
+# For summaries people ask the reverse: how much of the reference was found? ROUGE-N (Lin 2004) is the $F_1$ of the
+# shared n-grams. ROUGE-L takes the *longest common subsequence*, the longest row of words that stands in both in the
+# same order, gaps allowed, with $m$ words in the reference, $n$ in the prediction and $L$ in the subsequence:
 #
 # $$P = \frac{L}{n}, \quad R = \frac{L}{m}, \quad \text{ROUGE-L} = \frac{2 P R}{P + R}.$$
 #
-# The subsequence is found by filling a table: $T_{ij}$ is its length for the first $i$ words of one and the first $j$ of the
-# other,
+# The subsequence is found by filling a table: $T_{ij}$ is its length for the first $i$ words of one and the first $j$
+# of the other,
 #
 # $$T_{ij} = \begin{cases} T_{i-1, j-1} + 1 & \text{if the words } i \text{ and } j \text{ are equal} \\
 # \max(T_{i-1, j}, T_{i, j-1}) & \text{otherwise.} \end{cases}$$
@@ -320,7 +322,8 @@ values = evaluate_summaries([" ".join(prediction)], [" ".join(reference)]).value
 print(f"the library     {values['rouge1']:.2f} and {values['rouge_l']:.2f}; ROUGE-2 {values['rouge2']:.2f}")
 
 # %% [markdown]
-# All six words of the prediction are in the reference, and ROUGE-1 is high. Their order is another, and ROUGE-L sees that.
+# All six words of the prediction are in the reference, and ROUGE-1 is high. Their order is another, and ROUGE-L sees
+# that.
 #
 # ## Answers: exact match and F1
 #
@@ -344,8 +347,8 @@ print(evaluate_answers(["the Eiffel Tower", "in Paris"], [["Eiffel Tower"], ["Pa
 #
 # ## How sure are we?
 #
-# A classifier is right on 80 % of 200 examples, another on 82 %. Is it better? Each example is a coin toss: with accuracy $a$ the number
-# of hits among $n$ has the standard deviation $\sqrt{n a (1 - a)}$, so
+# A classifier is right on 80 % of 200 examples, another on 82 %. Is it better? Each example is a coin toss: with
+# accuracy $a$ the number of hits among $n$ has the standard deviation $\sqrt{n a (1 - a)}$, so
 #
 # $$\text{standard error of } a = \sqrt{\frac{a (1 - a)}{n}}.$$
 
@@ -357,9 +360,9 @@ for n in (200, 1066, 20_000):
 # On 200 examples the error is larger than the difference: the two figures say nothing about which is better. A rule of
 # thumb: believe a difference of more than three standard errors.
 #
-# For figures that are no mean of coin tosses (BLEU, $F_1$) there is the *bootstrap* (Efron 1979): draw as many examples as there
-# are, with replacement, compute the figure on them, and do so a thousand times. The spread of the thousand is the
-# uncertainty of the one.
+# For figures that are no mean of coin tosses (BLEU, $F_1$) there is the *bootstrap* (Efron 1979): draw as many
+# examples as there are, with replacement, compute the figure on them, and do so a thousand times. The spread of the
+# thousand is the uncertainty of the one.
 
 # %% tags=["deterministic"]
 rng = np.random.default_rng(0)
@@ -416,8 +419,8 @@ def corpus_bleu(predictions, references):
 # from checks.chapter_12 import check_corpus_bleu; check_corpus_bleu(corpus_bleu)
 
 # %% [markdown]
-# **Exercise 12.3.** Macro $F_1$ from a confusion matrix. A class that occurs neither among the truths nor among the guesses is
-# left out.
+# **Exercise 12.3.** Macro $F_1$ from a confusion matrix. A class that occurs neither among the truths nor among the
+# guesses is left out.
 
 # %%
 def macro_f1(C):
@@ -493,6 +496,6 @@ check_rouge_l(rouge_l)
 #
 # - [minilm/evaluation](../minilm/evaluation/__init__.py): a file for each kind of figure, with its formula and source.
 # - [windows.py](../minilm/evaluation/windows.py): perplexity of a text that is longer than the context.
-# - [tests/evaluation](../tests/evaluation): the figures against worked examples of the papers, and against the scripts that
-#   others use.
+# - [tests/evaluation](../tests/evaluation): the figures against worked examples of the papers, and against the
+#   scripts that others use.
 # - The figures of this project's models: [benchmarks/results](../benchmarks/results/REPORT.md).

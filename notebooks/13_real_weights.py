@@ -17,8 +17,9 @@
 # - chat with a published model that runs in NumPy, and look into its layers with a logit lens;
 # - search by meaning with a sentence encoder.
 #
-# **What it needs:** the GPT (chapter 9), rotary positions (chapter 7), BERT (chapter 11). Two published models, 170 MB, which
-# `make pretrained` installs: SmolLM2-135M-Instruct (Allal et al. 2025) and all-MiniLM-L6-v2 (Reimers and Gurevych 2019).
+# **What it needs:** the GPT (chapter 9), rotary positions (chapter 7), BERT (chapter 11). Two published models, 170
+# MB, which `make pretrained` installs: SmolLM2-135M-Instruct (Allal et al. 2025) and all-MiniLM-L6-v2 (Reimers and
+# Gurevych 2019).
 
 # %%
 import json
@@ -44,8 +45,8 @@ from minilm.pretrained.safetensors_file import open_safetensors
 # %% [markdown]
 # ## What is in a file of weights?
 #
-# A trained model is a dictionary from names to arrays. A file of weights must say for each array its name, its shape, its type and where its
-# bytes are. The format *safetensors* does nothing else:
+# A trained model is a dictionary from names to arrays. A file of weights must say for each array its name, its shape,
+# its type and where its bytes are. The format *safetensors* does nothing else:
 #
 # | bytes | what |
 # |---|---|
@@ -68,9 +69,10 @@ print("header of", n, "bytes:", entries)
 print("the same array:", np.array_equal(read_back, weight))
 
 # %% [markdown]
-# Ten lines. What makes a real reader longer is that **a file may lie.** The older habit was `pickle`, which *runs code* from the file: whoever opens a model
-# from a stranger runs the stranger's program. Here nothing can be run, but numbers can still be wrong: a header length of $10^{18}$ that eats the memory, two
-# arrays in the same bytes, a shape that does not fit its bytes. Each must be found before anything is read.
+# Ten lines. What makes a real reader longer is that **a file may lie.** The older habit was `pickle`, which *runs
+# code* from the file: whoever opens a model from a stranger runs the stranger's program. Here nothing can be run, but
+# numbers can still be wrong: a header length of $10^{18}$ that eats the memory, two arrays in the same bytes, a shape
+# that does not fit its bytes. Each must be found before anything is read.
 
 # %% tags=["deterministic"]
 def attempt(what, content):
@@ -93,15 +95,17 @@ attempt("a wrong shape", struct.pack("<Q", len(wrong)) + wrong + weight.tobytes(
 # %% [markdown]
 # ## Names
 #
-# The same matrix has many names. What we call `blocks.0.attention.qkv_proj.weight` is three matrices in Llama's own files, `layers.0.attention.wq`, `wk` and
-# `wv`; `model.layers.0.self_attn.q_proj.weight` and so on at Hugging Face; `blk.0.attn_q` in a GGUF file. All these tables are in one file,
-# [names.py](../minilm/pretrained/names.py), and are used in both directions, so that what is read can be written again under its published names. The
-# whole work of "loading a pretrained model" is this table, a check of every shape, and no tensor left over on either side.
+# The same matrix has many names. What we call `blocks.0.attention.qkv_proj.weight` is three matrices in Llama's own
+# files, `layers.0.attention.wq`, `wk` and `wv`; `model.layers.0.self_attn.q_proj.weight` and so on at Hugging Face;
+# `blk.0.attn_q` in a GGUF file. All these tables are in one file, [names.py](../minilm/pretrained/names.py), and are
+# used in both directions, so that what is read can be written again under its published names. The whole work of
+# "loading a pretrained model" is this table, a check of every shape, and no tensor left over on either side.
 #
 # ## Four bits
 #
-# The chat model has 135 million weights. As float32 they would be 538 MB. Its file has 98 MB, because most weights have four bits. Thirty-two weights $w_i$ share a
-# scale $d$ and a minimum $m$, both float16, and each has an integer $q_i$ from 0 to 15:
+# The chat model has 135 million weights. As float32 they would be 538 MB. Its file has 98 MB, because most weights
+# have four bits. Thirty-two weights $w_i$ share a scale $d$ and a minimum $m$, both float16, and each has an integer
+# $q_i$ from 0 to 15:
 #
 # $$w_i = d \, q_i + m, \qquad \text{16 bytes of } q \text{ (two in a byte)} + 2 + 2 = 20 \text{ bytes for 32 weights, 5 bits each.}$$
 
@@ -135,10 +139,14 @@ figure
 #
 # SmolLM2 has the architecture of Llama (Touvron et al. 2023). Compared with the GPT of chapter 9, four things:
 #
-# 1. **RMS norm** (Zhang and Sennrich 2019): $y = w \odot x / \sqrt{\mathrm{mean}(x^2) + \epsilon}$. No mean is taken away, no bias is added.
-# 2. **Rotary positions** (Su et al. 2021; chapter 7): queries and keys are turned by their position. No table of positions.
-# 3. **SwiGLU** (Shazeer 2020): the feed-forward layer is $W_3\,(\mathrm{silu}(W_1 x) \odot W_2 x)$, one half opens the gates of the other. $\mathrm{silu}(z) = z\,\sigma(z)$.
-# 4. **Grouped heads** (Ainslie et al. 2023): several query heads share one key and value head. Here nine share three, so the cache is a third.
+# 1. **RMS norm** (Zhang and Sennrich 2019): $y = w \odot x / \sqrt{\mathrm{mean}(x^2) + \epsilon}$. No mean is taken
+#    away, no bias is added.
+# 2. **Rotary positions** (Su et al. 2021; chapter 7): queries and keys are turned by their position. No table of
+#    positions.
+# 3. **SwiGLU** (Shazeer 2020): the feed-forward layer is $W_3\,(\mathrm{silu}(W_1 x) \odot W_2 x)$, one half opens
+#    the gates of the other. $\mathrm{silu}(z) = z\,\sigma(z)$.
+# 4. **Grouped heads** (Ainslie et al. 2023): several query heads share one key and value head. Here nine share three,
+#    so the cache is a third.
 
 # %% tags=["deterministic"]
 x = np.array([1.0, -2.0, 3.0, 0.5])
@@ -170,8 +178,9 @@ for i in np.argsort(-p)[:5]:
     print(f"{tokenizer.decode([i])!r:12} {p[i]:.2f}")
 
 # %% [markdown]
-# The model knows. How do we know that *we* have not made a mistake on the way, in 30 layers? We compare with others: the logits of transformers on the same weights, once
-# computed and committed as numbers. The largest difference is some hundred-thousandths, of logits around ten: the rounding of float32.
+# The model knows. How do we know that *we* have not made a mistake on the way, in 30 layers? We compare with others:
+# the logits of transformers on the same weights, once computed and committed as numbers. The largest difference is
+# some hundred-thousandths, of logits around ten: the rounding of float32.
 
 # %%
 figures = results("pretrained")["smollm2-135m-instruct"]
@@ -182,15 +191,16 @@ print(f"tokens a second, two threads      {figures['tokens_read_per_second']:.0f
 # %% [markdown]
 # ## A chat
 #
-# To a chat model a conversation is one long text. A *template*, written by the model's authors and carried in the file, says how: who speaks, where a turn ends.
+# To a chat model a conversation is one long text. A *template*, written by the model's authors and carried in the
+# file, says how: who speaks, where a turn ends.
 
 # %% tags=["deterministic"]
 template = load_chat_template("smollm2-135m-instruct", tokenizer)
 print(template.render([{"role": "user", "content": "What is the sun?"}]))
 
 # %% [markdown]
-# The model continues this text, and stops at the token that ends a turn. For the next turn, keys and values of all that was said are still in the cache: only what is
-# new is computed.
+# The model continues this text, and stops at the token that ends a turn. For the next turn, keys and values of all
+# that was said are still in the cache: only what is new is computed.
 
 # %%
 chat = Conversation(model, tokenizer, template, max_new_tokens=40)
@@ -201,11 +211,13 @@ for question in ("What is the sun? Answer in one sentence.", "How far away is it
     print(f"  [{turn.read} tokens read, {turn.written} written]")
 
 # %% [markdown]
-# It is a small model: it speaks well and is often wrong. `minilm chat smollm2-135m-instruct` is the same on the command line.
+# It is a small model: it speaks well and is often wrong. `minilm chat smollm2-135m-instruct` is the same on the
+# command line.
 #
 # ## A logit lens
 #
-# Every block adds to one residual stream, and the head reads the stream at its end. Nothing keeps us from letting the head read it *earlier* (nostalgebraist 2020):
+# Every block adds to one residual stream, and the head reads the stream at its end. Nothing keeps us from letting the
+# head read it *earlier* (nostalgebraist 2020):
 #
 # $$\mathrm{logits}^{(l)} = E \, \mathrm{norm}(h^{(l)}), \qquad l = 0, \dots, L.$$
 
@@ -220,9 +232,14 @@ figure.set_size_inches(7, 6.4)
 figure
 
 # %% [markdown]
-# Read the last column from the bottom to the top. The embedding says the token itself, since the head is the table of embeddings again. For most of the way the lens reads
-# commas and spaces; the answer comes up in the last two layers. The lens shows what the head *would* say. It does not prove that a layer "thinks" it: the head was trained on
-# the last layer alone, and what is written in other directions before, it cannot read.
+# Read the last column from the bottom to the top. The embedding says the token itself (with one exception in the
+# picture), since the head is the table of embeddings again. For most of the way the lens reads full stops and spaces;
+# the answer stands on top after the last layer only, and begins to rise just before. The lens shows what the head
+# *would* say. It does not prove that a layer "thinks" it: the head was trained on the last layer alone, and what is
+# written in other directions before, it cannot read.
+#
+# The same for the last position alone, with the *entropy* of each layer's guess, $-\sum_i p_i \log p_i$: 0 if one
+# token has all the probability, $\log V$ if all have the same.
 
 # %%
 (followed,) = lens.followed.values()
@@ -240,8 +257,8 @@ figure
 # %% [markdown]
 # ## A sentence encoder
 #
-# all-MiniLM-L6-v2 is a BERT of six layers that was trained so that sentences which mean the same lie near each other. A sentence becomes the mean of its tokens' vectors, scaled to
-# length 1:
+# all-MiniLM-L6-v2 is a BERT of six layers that was trained so that sentences which mean the same lie near each other.
+# A sentence becomes the mean of its tokens' vectors, scaled to length 1:
 #
 # $$e = \frac{\bar h}{|\bar h|}, \qquad \bar h = \frac{1}{T} \sum_{t=1}^{T} h_t, \qquad \cos(a, b) = e_a \cdot e_b .$$
 
@@ -269,7 +286,8 @@ figure.colorbar(image, label="cosine")
 figure
 
 # %% [markdown]
-# The two about cats have hardly a word in common. And that is a search by meaning: embed the documents once, embed the question, take the nearest.
+# The two about cats have hardly a word in common. And that is a search by meaning: embed the documents once, embed
+# the question, take the nearest.
 
 # %% tags=["deterministic"]
 documents = [
@@ -286,8 +304,9 @@ for question in ("When was the tower in Paris made?", "a bird that lives in the 
 # %% [markdown]
 # ## Exercises
 #
-# **Exercise 13.1.** Check the header of a safetensors file: return the list of what is wrong with it (as strings), an empty list for a good one. Three things: an array's bytes
-# lie outside of the data; two arrays share bytes; the bytes are not as many as the shape says (`F32`: 4 bytes a number).
+# **Exercise 13.1.** Check the header of a safetensors file: return the list of what is wrong with it (as strings), an
+# empty list for a good one. Three things: an array's bytes lie outside of the data; two arrays share bytes; the bytes
+# are not as many as the shape says (`F32`: 4 bytes a number).
 
 # %%
 def problems(entries, data_length):
@@ -298,7 +317,8 @@ def problems(entries, data_length):
 # from checks.chapter_13 import check_problems; check_problems(problems)
 
 # %% [markdown]
-# **Exercise 13.2.** The format Q4_0: 18 bytes for 32 weights, a float16 $d$ and 16 bytes of integers, packed as above; $w_i = d\,(q_i - 8)$.
+# **Exercise 13.2.** The format Q4_0: 18 bytes for 32 weights, a float16 $d$ and 16 bytes of integers, packed as
+# above; $w_i = d\,(q_i - 8)$.
 
 # %%
 def q4_0(raw):
@@ -320,8 +340,9 @@ def pool(hidden, mask):
 # from checks.chapter_13 import check_pool; check_pool(pool)
 
 # %% [markdown]
-# **Exercise 13.4.** Rotary positions turn pairs of channels. Some files pair neighbours, (0, 1), (2, 3), ..., others pair halves, (0, D/2), (1, D/2 + 1), ... In which order must the rows of a query matrix for
-# neighbours be taken, so that a model that pairs halves computes the same?
+# **Exercise 13.4.** Rotary positions turn pairs of channels. Some files pair neighbours, (0, 1), (2, 3), ..., others
+# pair halves, (0, D/2), (1, D/2 + 1), ... In which order must the rows of a query matrix for neighbours be taken, so
+# that a model that pairs halves computes the same?
 
 # %%
 def halves_from_neighbours(D):
@@ -385,4 +406,5 @@ check_halves_from_neighbours(halves_from_neighbours)
 # - [minilm/pretrained](../minilm/pretrained/__init__.py): readers, names, sizes, templates, in order.
 # - [minilm/models/llama.py](../minilm/models/llama.py): the whole Llama, and [bert.py](../minilm/models/bert.py).
 # - [minilm/inspection/logit_lens.py](../minilm/inspection/logit_lens.py).
-# - [tests/pretrained](../tests/pretrained): hostile files, round trips under the published names, and the numbers of others.
+# - [tests/pretrained](../tests/pretrained): hostile files, round trips under the published names, and the numbers of
+#   others.

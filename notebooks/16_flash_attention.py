@@ -460,7 +460,7 @@ lengths = sorted(int(T) for T in run["rows"])
 names = {"textbook": "the formula", "minilm": "by blocks"}
 figure = new_figure()
 figure.set_size_inches(7, 3.1)
-labels = "seconds, forward and backward", "memory at the worst moment (MB)"
+labels = "seconds, forward and backward", "most memory held (MB)"
 for axes, what, unit, label in zip(figure.subplots(1, 2), ("both_s", "peak_bytes"), (1, 1e-6), labels, strict=True):
     for name, colour, marker in (("textbook", COLOURS[0], "o"), ("minilm", COLOURS[1], "s")):
         rows = [(T, run["rows"][str(T)].get(name)) for T in lengths]
@@ -477,7 +477,8 @@ figure.suptitle(f"{run['heads']} heads of width {run['width']}, causal, float32;
 figure
 
 # %% [markdown]
-# Less memory *and* faster, though it does more arithmetic: the formula spends its time waiting for memory.
+# Beyond the shortest length it takes less memory *and* less time, though it does more arithmetic: the formula spends
+# its time waiting for memory.
 #
 # ## Exercises
 #

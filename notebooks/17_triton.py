@@ -49,8 +49,8 @@ from minilm.plots.loss_curves import COLOURS, GREY, new_figure
 # %% [markdown]
 # ## What a GPU is
 #
-# A GPU is a hundred or so processors, called **SMs** (streaming multiprocessors), around one memory. The numbers are
-# those of an NVIDIA H100, from its data sheet:
+# A GPU is a hundred or so processors, called **SMs** (streaming multiprocessors), around one memory (**HBM**,
+# "high-bandwidth memory"). The numbers are those of an NVIDIA H100, from its data sheet:
 
 # %% tags=["deterministic"]
 sms, registers, shared = 132, 65536, 227 * 1024  # per SM: 65,536 registers of 4 bytes; shared memory of a block
@@ -97,9 +97,9 @@ figure
 # warps of one wait for memory, those of another compute. That is how a GPU hides the way to memory: not with large
 # caches but with other work.
 #
-# In CUDA one writes what a *thread* does. In **Triton** one writes what a *block* does, in array operations on tiles,
-# much as in NumPy; the compiler deals the tile out to the threads. Triton calls a block a **program**. Three rules
-# tell where a value is:
+# In CUDA, NVIDIA's C++, one writes what a *thread* does. In **Triton** one writes what a *block* does, in array
+# operations on tiles, much as in NumPy; the compiler deals the tile out to the threads. Triton calls a block a
+# **program**. Three rules tell where a value is:
 #
 # - what a kernel computes is in registers;
 # - a tile on its way into a matrix product (`tl.dot`) is in shared memory;
@@ -575,7 +575,7 @@ check_blocks(blocks_on_sm_solution)
 #   run one in three ways.
 # - [kernels/attention/triton_forward.py](../kernels/attention/triton_forward.py), then
 #   [triton_backward.py](../kernels/attention/triton_backward.py): the whole kernels;
-#   [tests in the   interpreter](../tests/kernels/interpreter/test_attention.py) and
+#   [tests in the interpreter](../tests/kernels/interpreter/test_attention.py) and
 #   [compiled](../tests/kernels/compiled/test_attention.py).
 # - [kernels/matmul/triton.py](../kernels/matmul/triton.py): tiles of a product, and the order in which programs take
 #   them.

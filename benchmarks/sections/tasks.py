@@ -74,7 +74,7 @@ def finetuning(result: Result) -> str:
         ]
         for name, m in result["methods"].items()
     ]
-    some = next(iter(result["methods"].values()))
+    some = next(m for m in result["methods"].values() if "training_texts" in m)
     head = ["method", "parameters trained", "training", "peak memory", "accuracy", "macro F1"]
     return (
         f"{table(head, rows)}\nFilm reviews, good or bad (rt_polarity): {some['training_texts']:,} sentences to learn "

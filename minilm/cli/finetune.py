@@ -89,6 +89,7 @@ def finetune(
       minilm finetune all-MiniLM-L6-v2 --task classify --data mine.csv --method lora --out runs/mine
       minilm finetune lstm --task classify --data mine.csv --out runs/lstm
       minilm finetune all-MiniLM-L6-v2 --task answer --data xquad.en.json --out runs/answer
+      minilm finetune smollm2-135m-instruct --task instruct --data pairs.jsonl --method lora --out runs/tuned
       minilm finetune --resume runs/reviews
     """
     given: dict[str, Any] = {

@@ -94,7 +94,7 @@ def check_cache_bytes(cache_bytes: Callable[[int, int, int, int, int], Any]) -> 
             expected * 3: "the heads are counted twice: width is that of one head",
         }.get(got, "every layer keeps a key and a value, (kv_heads, width) each, of every token")
         raise NotYet(f"{call} is {got:,}, expected {expected:,}: {why}")
-    print(f"cache_bytes is right: SmolLM2 keeps {expected / 2**20:.0f} MB for 2,048 tokens in float32")
+    print(f"cache_bytes is right: SmolLM2 keeps {expected / 1e6:.0f} MB for 2,048 tokens in float32")
 
 
 def check_windows(windows: Callable[[np.ndarray, int], Any]) -> None:
