@@ -539,9 +539,9 @@ for name, row in results("finetuning")["methods"].items():
           f"{row['accuracy']:10.3f}{row['macro_f1']:10.3f}")  # fmt: skip
 
 # %% [markdown]
-# The order is that of our small experiment, with one more lesson: 9,596 labelled sentences are many, so that an LSTM
-# from nothing passes the frozen features. These were trained to tell what a sentence is about, and not whether its
-# writer liked a film. Fine-tuning keeps what the model knows and bends it to the task.
+# Fine-tuning is first again. But here an LSTM from nothing passes the frozen features: 9,596 labelled sentences are
+# many, and the features were trained to tell what a sentence is about, not whether its writer liked a film. Fine-tuning
+# keeps what the model knows and bends it to the task.
 #
 # ## Exercises
 #

@@ -713,6 +713,13 @@ for bonus in (0, 5, 20):
           f"the library {exposure(with_canary, 4921):5.2f}")  # fmt: skip
 
 # %% [markdown]
+# In the committed run (the right panel above) a small LSTM learns 1,000 names and one secret among them:
+
+# %%
+for way, row in figures["canary"]["rows"].items():
+    print(f"{way:12} exposure {row['exposure_bits']['mean']:5.1f} bits   held-out loss {row['loss']['mean']:.3f} nats a character")
+
+# %% [markdown]
 # **What $\epsilon$ does not cover.** What was chosen by looking at the data (learning rate, when to stop). Losses that a log prints. A seed that somebody knows, since noise that can be drawn again hides nothing. A secret that stands in many examples: the promise is for one. And what is true of
 # people in general is learnt, as it should be, and can be held against someone whose record was never there.
 #
