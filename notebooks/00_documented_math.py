@@ -385,7 +385,7 @@ print(f"accuracy {np.mean(answers == labels):.4f}")
 #
 # One article prints a language model in PyTorch: an embedding of 1000 words in 100 channels, two LSTM layers of width
 # 100 (a recurrent network; [chapter 6](06_ngram_to_lstm.ipynb) derives it), a linear layer on the last step, Adam with
-# learning rate `0.001`, cross-entropy, 100 epochs over a CSV file. It cannot run today, and could not quite run then:
+# learning rate `0.001`, cross-entropy, 100 epochs (passes) over a CSV file. It cannot run today, and could not quite run then:
 #
 # | what the program does | what happens | the corrected version |
 # |---|---|---|

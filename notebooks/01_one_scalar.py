@@ -326,7 +326,8 @@ print("values in the graph of one step:", len(in_order(L)))
 #
 # Python looks at each of the values of that graph one by one. Nothing in the chain rule requires this: an operation may
 # as well be a product of matrices, with one node for the whole of it. A `Tensor` is a `Value` whose `data` is an array.
-# The same network, on all four inputs at once, from the same starting point:
+# The same network, on all four inputs at once, from the same starting point (`requires_grad=True` marks the tensors
+# whose gradients are wanted):
 
 # %%
 parameters_2 = [

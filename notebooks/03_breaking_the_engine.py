@@ -426,7 +426,7 @@ source(changes.Changes, tape._check_versions)
 # %% tags=["deterministic"]
 x = Tensor([3.0], requires_grad=True)
 y = x * x
-with no_grad():
+with no_grad():  # what happens in here is not recorded as an operation
     x.add_(1.0)
 try:
     y.backward()
@@ -452,9 +452,9 @@ figure
 # In the picture the node of $y$ has the number 2. The last change of $w$ has the number 1: before the node, so the node
 # has seen it, and all is well. The last change of $x$ has the number 4: after the node, so `backward` refuses at $y$.
 #
-# Which array belongs to which change is known by the memory, not by the Tensor: a change through a view, or through a
-# detached Tensor, is a change of all that share the memory. And where nothing was changed since the node was made (the
-# usual case: one comparison of two numbers), nothing is looked up.
+# Which array belongs to which change is known by the memory, not by the Tensor: a change through a view, or through
+# `x.detach()` (the same memory, without the node), is a change of all that share the memory. And where nothing was
+# changed since the node was made (the usual case: one comparison of two numbers), nothing is looked up.
 #
 # **The one hole.** Writing into the array by hand, `x.data[...] = 1`, is invisible: Python cannot tell the engine. It
 # is documented, and `mark_changed()` closes it for those who have to:

@@ -181,8 +181,9 @@ with planted("softmax", "negated"):
 # $$dx_j = \sum_i v_i\, y_i (\delta_{ij} - y_j) = y_j \Big( v_j - \sum_i v_i y_i \Big) .$$
 #
 # For $v = (1, \dots, 1)$ the bracket is $1 - \sum_i y_i = 0$. Of course: the outputs always sum to 1, so their sum does
-# not depend on $x$. *Every* gradient that vanishes there passes, zero among them. The same holds for layer norm, whose
-# rows sum to 0. The Jacobian shows it: each of its columns sums to zero.
+# not depend on $x$. *Every* gradient that vanishes there passes, zero among them. The same holds for *layer norm*,
+# which shifts and scales each row to mean 0 and variance 1 (chapter 8 uses it): its rows sum to 0. The Jacobian of
+# softmax shows it: each of its columns sums to zero.
 
 # %%
 row = np.array([1.0, 0.0, -1.0, 0.5])
@@ -326,8 +327,9 @@ figure
 # %% [markdown]
 # ## 5. What they cannot see
 #
-# **Kinks.** relu has no derivative at 0. The central difference across the kink gives $\frac12$, backward gives 0 (a
-# convention, PyTorch's), and neither is wrong. A checker must keep away from kinks by more than $h$:
+# **Kinks.** $\mathrm{relu}(x) = \max(x, 0)$ has no derivative at 0. The central difference across the kink gives
+# $\frac12$, backward gives 0 (a convention, PyTorch's), and neither is wrong. A checker must keep away from kinks by
+# more than $h$:
 
 # %% tags=["deterministic"]
 for at in (0.5, 0.0):

@@ -55,10 +55,10 @@ print(text)
 # The tags, the script and the comment are gone, the entities have become characters, and each block has its line. Two
 # flaws are left that one cannot see, or only wonders about.
 #
-# - `â€™` was an apostrophe once. Its three bytes were read in the wrong encoding and written again. This happens so often
-#   that there is a word for it, *mojibake*, and it can be undone.
-# - The last letter of "Café" can be written in two ways: as one character, or as an "e" and an accent that is put on top
-#   of it. Both look the same. To a program they are different, and so they would be to a model.
+# - `â€™` was an apostrophe once. Its three bytes were read in the wrong encoding and written again. This happens so
+#   often that there is a word for it, *mojibake*, and it can be undone.
+# - The last letter of "Café" can be written in two ways: as one character, or as an "e" and an accent that is put on
+#   top of it. Both look the same. To a program they are different, and so they would be to a model.
 #
 # `clean` repairs the first and chooses one form for the second (Unicode's *normal form C*: one character where there is
 # one).
@@ -70,15 +70,15 @@ for name, word in (("before", "Cafe\u0301"), ("after", clean("Cafe\u0301"))):
     print(f"{name:6}  {len(word)} characters: {[f'U+{ord(c):04X}' for c in word]}")
 
 # %% [markdown]
-# More could be taken away: capitals, commas, accents, everything that is no letter. The introductory programs of ten years
-# ago did all of that (`lower=True`), since their vocabularies were lists of words and every form of a word cost an entry.
-# The price is plain: **a model cannot write what its training text does not have.** Today one cleans what nobody wants,
-# and leaves the rest to the tokenizer.
+# More could be taken away: capitals, commas, accents, everything that is no letter. The introductory programs of ten
+# years ago did all of that (`lower=True`), since their vocabularies were lists of words and every form of a word cost
+# an entry. The price is plain: **a model cannot write what its training text does not have.** Today one cleans what
+# nobody wants, and leaves the rest to the tokenizer.
 #
 # ## A text is a row of integers already
 #
-# To a computer each character is a number, its *code point*, and Python tells it: `ord("A")` is 65. So a first tokenizer
-# is a table from the characters that occur in a text to 0, 1, 2, ...
+# To a computer each character is a number, its *code point*, and Python tells it: `ord("A")` is 65. So a first
+# tokenizer is a table from the characters that occur in a text to 0, 1, 2, ...
 
 # %% tags=["deterministic"]
 plays = "\n".join(load_corpus("shakespeare"))
@@ -122,9 +122,9 @@ figure
 # %% [markdown]
 # ## Bytes: 256 ids write everything
 #
-# Unicode has more than 150,000 characters, and next year it has more. A table of them all would be large, and most of its
-# rows would never be trained. But every character is *stored* as one to four bytes, in a form called UTF-8, and a byte has
-# only 256 values:
+# Unicode has more than 150,000 characters, and next year it has more. A table of them all would be large, and most of
+# its rows would never be trained. But every character is *stored* as one to four bytes, in a form called UTF-8, and a
+# byte has only 256 values:
 #
 # | code point | bytes | pattern of bits |
 # |---|---|---|
@@ -133,8 +133,8 @@ figure
 # | up to 65,535 | 3 | `1110xxxx 10xxxxxx 10xxxxxx` |
 # | the others | 4 | `11110xxx 10xxxxxx 10xxxxxx 10xxxxxx` |
 #
-# The bits of the code point fill the x's. The first byte says how many follow, and a byte that follows begins with `10`,
-# so one always sees where a character begins.
+# The bits of the code point fill the x's. The first byte says how many follow, and a byte that follows begins with
+# `10`, so one always sees where a character begins.
 
 # %% tags=["deterministic"]
 for character in "Aé€猫🐈":
@@ -172,11 +172,12 @@ figure
 # %% [markdown]
 # ## Byte-pair encoding: make the frequent short
 #
-# A row of bytes is long. An attention layer compares every position with every other, so a row that is four times as long
-# costs sixteen times as much there, and the same context holds a quarter of the text.
+# A row of bytes is long. An attention layer compares every position with every other, so a row that is four times as
+# long costs sixteen times as much there, and the same context holds a quarter of the text.
 #
 # Words would be short rows, but there is no end of words, and names and typing errors are not in any list. *Byte-pair
-# encoding* (Gage 1994; Sennrich, Haddow and Birch 2016) lies between the two. It starts with bytes and repeats one step:
+# encoding* (Gage 1994; Sennrich, Haddow and Birch 2016) lies between the two. It starts with bytes and repeats one
+# step:
 #
 # > find the pair of neighbours that is most frequent, and write a new symbol for it, everywhere.
 #
@@ -206,7 +207,8 @@ def merge(ids, pair, new):
 
 
 # %% [markdown]
-# The example from Gage's article, step by step. Of pairs that are equally frequent we take the one with the smallest ids.
+# The example from Gage's article, step by step. Of pairs that are equally frequent we take the one with the smallest
+# ids.
 
 # %% tags=["deterministic"]
 ids = list(b"aaabdaaabac")
@@ -219,8 +221,8 @@ for new in (256, 257, 258):
 print("most frequent now:", max(count_pairs(ids).values()), "time")
 
 # %% [markdown]
-# Note the 4 in the first line: in `aaab` the pair `aa` stands twice, and the two places share an `a`. Counting sees both;
-# merging from left to right takes the first.
+# Note the 4 in the first line: in `aaab` the pair `aa` stands twice, and the two places share an `a`. Counting sees
+# both; merging from left to right takes the first.
 #
 # ### Trained live
 #
@@ -243,11 +245,11 @@ for new in range(256, 306):
         print("...")
 
 # %% [markdown]
-# It begins with the ends of words, each with its space, and finds "th", "er", "ou", "an", "in". Nobody told it what a word
-# is. With a thousand tokens, below, it knows the speakers by name.
+# It begins with the ends of words, each with its space, and finds "th", "er", "ou", "an", "in". Nobody told it what a
+# word is. With a thousand tokens, below, it knows the speakers by name.
 #
-# The library makes the same merges. It keeps for each pair the places where it stands, in a linked list, so that a merge
-# costs as many steps as it has places and not a walk through the text. Here is that step, from
+# The library makes the same merges. It keeps for each pair the places where it stands, in a linked list, so that a
+# merge costs as many steps as it has places and not a walk through the text. Here is that step, from
 # `minilm/text/tokenizers/pairs.py`:
 
 # %%
@@ -263,8 +265,8 @@ longest = sorted(bpe.tokens, key=len)[-6:]
 print("1,000 tokens; the longest:", [token.decode() for token in longest])
 
 # %% [markdown]
-# What does each merge bring? The more tokens, the shorter the row, but with less and less gain: the first merges find what
-# stands everywhere, the later ones what is rarer.
+# What does each merge bring? The more tokens, the shorter the row, but with less and less gain: the first merges find
+# what stands everywhere, the later ones what is rarer.
 
 # %%
 held_out = plays[2_000_000:2_100_000]
@@ -308,9 +310,9 @@ print("the library:               ", [text_of[i] for i in BPETokenizer(learnt).e
 print("the longest token first:   ", [b"abc"])
 
 # %% [markdown]
-# Decoding has no such trouble: put the bytes of the tokens side by side and read them as UTF-8. One thing can go wrong: a
-# model may write half of a character. The library shows U+FFFD for it, as browsers do, and its stream decoder waits until
-# a character is complete.
+# Decoding has no such trouble: put the bytes of the tokens side by side and read them as UTF-8. One thing can go
+# wrong: a model may write half of a character. The library shows U+FFFD for it, as browsers do, and its stream
+# decoder waits until a character is complete.
 
 # %% tags=["deterministic"]
 line = "To be, or not to be: naïve 🐈"
@@ -322,8 +324,8 @@ print("round trip:", bpe.decode(coded) == line, "| without the last id:", bpe.de
 # %% [markdown]
 # ## Words first
 #
-# Look at what merges across spaces do: tokens such as `ing, ` are made where they are frequent. The word "king" then ends
-# in another token with a comma after it than without, and the model has to learn each form by itself.
+# Look at what merges across spaces do: tokens such as `ing, ` are made where they are frequent. The word "king" then
+# ends in another token with a comma after it than without, and the model has to learn each form by itself.
 #
 # GPT-2's tokenizer (Radford et al. 2019) cuts the text into words first, by one regular expression, and no merge goes
 # across a cut. A word takes the space before it along.
@@ -336,16 +338,18 @@ for phrase in ("the king", "the king, and", "the king."):
     print(f"{phrase!r:16} without words {one!s:28} words first {two}")
 
 # %% [markdown]
-# (In its files GPT-2 writes a space as Ġ, so that every byte is a printable character.) Words bring a second gain, speed:
-# the same words come again and again, so what a word becomes is computed once and then looked up.
+# (In its files GPT-2 writes a space as Ġ, so that every byte is a printable character.) Words bring a second gain,
+# speed: the same words come again and again, so what a word becomes is computed once and then looked up.
 #
 # ## WordPiece: the longest piece from the left
 #
-# BERT's tokenizer also cuts words into pieces, but differently. Its vocabulary has two kinds of pieces: those that begin a
-# word, and those that go on, written with `##`. A word $w$ is cut greedily: the longest beginning of $w$ that is in the
-# vocabulary, then the longest `##` piece that the rest begins with, and so on. If nothing fits, the whole word is `[UNK]`.
+# BERT's tokenizer also cuts words into pieces, but differently. Its vocabulary has two kinds of pieces: those that
+# begin a word, and those that go on, written with `##`. A word $w$ is cut greedily: the longest beginning of $w$ that
+# is in the vocabulary, then the longest `##` piece that the rest begins with, and so on. If nothing fits, the whole
+# word is `[UNK]`.
 #
-# BERT's own vocabulary has 30,522 pieces. Ten show how it works.
+# BERT's own vocabulary has 30,522 pieces. Nine show how it works; the five in brackets have a meaning of their own,
+# of which only `[UNK]` matters here ([chapter 11](11_bert.ipynb) has the others).
 
 # %% tags=["deterministic"]
 pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "##a", "aff", "the", "cat", "##s", "!"]
@@ -354,16 +358,16 @@ for phrase in ("The cats!", "unaffable", "affable", "THE CÁT", "dogs"):
     print(f"{phrase:10} {[pieces[i] for i in wordpiece.encode(phrase)]}")
 
 # %% [markdown]
-# "THE CÁT" lost its capitals and its accent: this is the *uncased* kind. And the spaces are gone. WordPiece was made for
-# models that read, not for models that write, and cannot give the text back. Byte-pair encoding can: that is why
+# "THE CÁT" lost its capitals and its accent: this is the *uncased* kind. And the spaces are gone. WordPiece was made
+# for models that read, not for models that write, and cannot give the text back. Byte-pair encoding can: that is why
 # every model that writes uses it, or a relative of it (SentencePiece for Llama, which `minilm.text` has as well).
 #
 # ## What do you pay?
 #
-# A token costs a row of $C$ numbers in the embedding, and as many again in the output layer unless the two share it. So a
-# vocabulary of $V$ costs $V C$ parameters. A row of ids that is shorter by a factor $r$ makes a context of $T$ positions
-# hold $r$ times the text. The same passage of 100,000 characters in all of our tokenizers, and the embedding of a
-# small model with $C = 128$:
+# A token costs a row of $C$ numbers in the embedding, and as many again in the output layer unless the two share it.
+# So a vocabulary of $V$ costs $V C$ parameters. A row of ids that is shorter by a factor $r$ makes a context of $T$
+# positions hold $r$ times the text. The same passage of 100,000 characters in all of our tokenizers, and the
+# embedding of a small model with $C = 128$:
 
 # %% tags=["deterministic"]
 rows = {
@@ -397,8 +401,8 @@ def utf8_length(code_point):
 # from checks.chapter_05 import check_utf8_length; check_utf8_length(utf8_length)
 
 # %% [markdown]
-# **Exercise 5.2.** Training counts pairs over several texts (documents). No pair may reach from the end of one text into
-# the beginning of the next. Count them.
+# **Exercise 5.2.** Training counts pairs over several texts (documents). No pair may reach from the end of one text
+# into the beginning of the next. Count them.
 
 # %%
 def count_pairs_in_texts(texts):
@@ -484,9 +488,9 @@ check_cut_word(cut_word)
 # %% [markdown]
 # ## What to read next
 #
-# - [minilm/text/tokenizers](../minilm/text/tokenizers/__init__.py): the ladder, a file for each rung, from characters to
-#   SentencePiece; each says what it does not do.
+# - [minilm/text/tokenizers](../minilm/text/tokenizers/__init__.py): the ladder, a file for each rung, from characters
+#   to SentencePiece; each says what it does not do.
 # - [pairs.py](../minilm/text/tokenizers/pairs.py): the linked list that makes training quick.
 # - [cleaning.py](../minilm/text/cleaning.py) and [corpora.py](../minilm/text/corpora.py): where text comes from.
-# - [tests/text](../tests/text): the tokenizers must agree with the ones that GPT-2 and BERT were published with, on emoji,
-#   Arabic, Khmer and runs of spaces, and decode what they encoded.
+# - [tests/text](../tests/text): the tokenizers must agree with the ones that GPT-2 and BERT were published with, on
+#   emoji, Arabic, Khmer and runs of spaces, and decode what they encoded.

@@ -197,7 +197,7 @@ for name, loss in floor.items():
     axes.axhline(loss, color=GREY, linestyle="--", linewidth=1)
     axes.text(STEPS - 5, loss + 0.04, name, ha="right", color=GREY, fontsize=9)
 axes.set(xlabel="step", ylabel="loss, nats a character", xlim=(0, STEPS + 5), ylim=(1.8, 4.6))
-axes.legend(frameon=False, loc="center right")
+axes.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.72))
 figure
 
 # %% [markdown]

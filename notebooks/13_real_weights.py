@@ -97,9 +97,10 @@ attempt("a wrong shape", struct.pack("<Q", len(wrong)) + wrong + weight.tobytes(
 #
 # The same matrix has many names. What we call `blocks.0.attention.qkv_proj.weight` is three matrices in Llama's own
 # files, `layers.0.attention.wq`, `wk` and `wv`; `model.layers.0.self_attn.q_proj.weight` and so on at Hugging Face;
-# `blk.0.attn_q` in a GGUF file. All these tables are in one file, [names.py](../minilm/pretrained/names.py), and are
-# used in both directions, so that what is read can be written again under its published names. The whole work of
-# "loading a pretrained model" is this table, a check of every shape, and no tensor left over on either side.
+# `blk.0.attn_q` in a GGUF file (the format of the chat model below). All these tables are in one file,
+# [names.py](../minilm/pretrained/names.py), and are used in both directions, so that what is read can be written
+# again under its published names. The whole work of "loading a pretrained model" is this table, a check of every
+# shape, and no tensor left over on either side.
 #
 # ## Four bits
 #

@@ -92,10 +92,11 @@ axes.plot([6.1, 7.6], [5.4, 0.4], color=GREY, linewidth=0.8)
 figure
 
 # %% [markdown]
-# Threads come in **warps** of 32, which do the same instruction at the same time. A **block** of some warps lives on
-# one SM, shares its shared memory, and has its part of the registers. Several blocks live on an SM at once; while the
-# warps of one wait for memory, those of another compute. That is how a GPU hides the way to memory: not with large
-# caches but with other work.
+# Threads come in **warps** of 32, which do the same instruction at the same time. A **tensor core** multiplies two
+# small matrices in one instruction; nearly all of a GPU's flops are there. A **block** of some warps lives on one SM,
+# shares its shared memory, and has its part of the registers. Several blocks live on an SM at once; while the warps
+# of one wait for memory, those of another compute. That is how a GPU hides the way to memory: not with large caches
+# but with other work.
 #
 # In CUDA, NVIDIA's C++, one writes what a *thread* does. In **Triton** one writes what a *block* does, in array
 # operations on tiles, much as in NumPy; the compiler deals the tile out to the threads. Triton calls a block a
