@@ -16,9 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 import minilm.functional as F
 from minilm import nn
-from minilm.backend import asarray, xp
+from minilm.backend import asarray, to_numpy
 from minilm.errors import ConfigurationError
 from minilm.models.configuration import check_dropout, check_sizes
 from minilm.tensor import Tensor
@@ -83,17 +85,17 @@ class LSTMClassifier(nn.Module):
         """
         if ids.ndim != 2 or not ids.shape[1]:
             raise ValueError(f"ids have the axes (B, T), with a token at least, got {ids.shape}")
-        m = xp(ids)
-        mask = m.ones(ids.shape, bool) if attention_mask is None else asarray(attention_mask, dtype=bool)
+        ids = to_numpy(ids)  # where to read from is found out on the host, as batches live there
+        mask = np.ones(ids.shape, bool) if attention_mask is None else to_numpy(attention_mask).astype(bool)
         if not bool(mask.any(axis=1).all()):
             raise ValueError("a row of the batch has no token: its attention_mask is False everywhere")
         states = [self._states(self.forwards, ids)]
         if self.backwards is not None:
-            place, length = m.arange(ids.shape[1]), mask.sum(axis=1)[:, None]
-            turned = m.where(place < length, length - 1 - place, place)  # (B, T): the padding stays where it is
-            states.append(self._states(self.backwards, m.take_along_axis(ids, turned, axis=1)))
+            place, length = np.arange(ids.shape[1]), mask.sum(axis=1)[:, None]
+            turned = np.where(place < length, length - 1 - place, place)  # (B, T): the padding stays where it is
+            states.append(self._states(self.backwards, np.take_along_axis(ids, turned, axis=1)))
         y = F.concatenate(states, axis=-1) if len(states) > 1 else states[0]  # (B, T, H or 2 H)
-        return self.classifier(self.dropout(self._pooled(y, mask[:, :, None])))
+        return self.classifier(self.dropout(self._pooled(y, asarray(mask[:, :, None]))))
 
     def _states(self, lstm: nn.LSTM, ids: Any) -> Tensor:
         return lstm(self.dropout(self.token_embedding(ids)))[0]

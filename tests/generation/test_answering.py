@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from minilm.backend import asarray
 from minilm.errors import ConfigurationError, DataError
 from minilm.generation import best_span, find_answers
 from minilm.models import BERTConfig, BERTForQuestionAnswering
@@ -105,7 +106,7 @@ def test_windows_compare_by_probability_and_not_by_logit(tokenizer):
             both = super().__call__(ids, mask, segments)
             has_red = (ids == ID["red"]).any(axis=1)
             for logits in both:
-                logits.data[has_red, 0] = 20
+                logits.data[asarray(has_red), 0] = 20
             return both
 
     model = Unsure({"red": 8, "blue": 5}, {"red": 8, "blue": 5})

@@ -44,7 +44,7 @@ def test_it_pools_the_states_of_both_directions(pooling):
     forwards = model.forwards(model.token_embedding(ids[None]))[0].numpy()[0]
     backwards = model.backwards(model.token_embedding(ids[None, ::-1].copy()))[0].numpy()[0]
     v = np.concatenate([getattr(states, pooling)(axis=0) for states in (forwards, backwards)])
-    expected = v @ model.classifier.weight.data.T + model.classifier.bias.data
+    expected = v @ model.classifier.weight.numpy().T + model.classifier.bias.numpy()
     np.testing.assert_allclose(model(ids[None]).numpy()[0], expected, atol=1e-6)
 
 

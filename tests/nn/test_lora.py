@@ -30,14 +30,14 @@ def test_it_begins_as_the_layer_that_it_adapts():
         layer = nn.LoRALinear(linear, 2)
     x = inputs("float32")
     np.testing.assert_array_equal(layer(x).numpy(), linear(x).numpy())
-    assert np.abs(layer.lora_A.data).min() > 0 and not layer.lora_B.data.any()
+    assert np.abs(layer.lora_A.numpy()).min() > 0 and not layer.lora_B.numpy().any()
 
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_it_computes_equation_3(bias):
     layer, x = adapted(rank=2, alpha=6.0, bias=bias), inputs()
-    W, A, B = layer.weight.data, layer.lora_A.data, layer.lora_B.data
-    expected = x.data @ (W + 6.0 / 2 * B @ A).T + (layer.bias.data if bias else 0)
+    W, A, B = layer.weight.numpy(), layer.lora_A.numpy(), layer.lora_B.numpy()
+    expected = x.numpy() @ (W + 6.0 / 2 * B @ A).T + (layer.bias.numpy() if bias else 0)
     np.testing.assert_allclose(layer(x).numpy(), expected, rtol=1e-12)
 
 
@@ -69,11 +69,11 @@ def test_merged_equals_unmerged_to_rounding_and_back(dtype, rtol):
     weight, unmerged = layer.weight.numpy().copy(), layer(x, "gelu").numpy()
     assert layer.merge().merged
     np.testing.assert_allclose(layer(x, "gelu").numpy(), unmerged, rtol=rtol, atol=rtol)
-    assert np.abs(layer.weight.data - weight).max() > 0.1, "the adapter did nothing, so that this test shows nothing"
+    assert np.abs(layer.weight.numpy() - weight).max() > 0.1, "the adapter did nothing, so that this test shows nothing"
     layer.merge()  # twice is once
     np.testing.assert_allclose(layer(x, "gelu").numpy(), unmerged, rtol=rtol, atol=rtol)
     assert not layer.unmerge().unmerge().merged
-    np.testing.assert_allclose(layer.weight.data, weight, rtol=rtol, atol=rtol)
+    np.testing.assert_allclose(layer.weight.numpy(), weight, rtol=rtol, atol=rtol)
     np.testing.assert_allclose(layer(x, "gelu").numpy(), unmerged, rtol=rtol, atol=rtol)
 
 
