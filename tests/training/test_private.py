@@ -110,7 +110,7 @@ def test_no_example_moves_the_sum_by_more_than_the_norm():
         moved = np.linalg.norm(now - before)
         assert moved <= bound * (1 + 1e-5)
         if np.linalg.norm(gradient) > 1e-3:
-            rounding = 2 * np.finfo("float32").eps * np.linalg.norm(example["x"])  # (p - y) x, with p near y
+            rounding = float(2 * np.finfo("float32").eps * np.linalg.norm(example["x"]))  # (p - y) x, with p near y
             assert norm == pytest.approx(np.linalg.norm(gradient), rel=1e-3, abs=rounding)
             assert moved == pytest.approx(min(norm, bound), abs=1e-4)
         before = now
