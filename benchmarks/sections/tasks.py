@@ -21,7 +21,7 @@ def translation(result: Result) -> str:
                     f"{name}, {search}",
                     f"{m['parameters']:,}",
                     f"{m['steps']:,}",
-                    duration(m["training_seconds"]),
+                    f"{duration(m['training_seconds'])}, {m['training_threads']}",
                     f"{m['validation_loss']:.3f}",
                     f"**{found['bleu']:.1f}**",
                     f"{found['chrf']:.1f}",
@@ -34,12 +34,12 @@ def translation(result: Result) -> str:
         ["English", "written", "references"],
         [[e["source"], e["written"], " / ".join(e["references"])] for e in first["examples"][:8]],
     ).replace("---:", "---")
-    head = ["model, search", "parameters", "steps", "training", "validation loss", "BLEU", "chrF", "texts/s"]
+    head = ["model, search", "parameters", "steps", "training, threads", "validation loss", "BLEU", "chrF", "texts/s"]
     return (
         f"{table(head, rows)}\nEnglish to German, Tatoeba; the parts do not share an English sentence. "
         f"{first['test_sentences']:,} held-out sentences with {first['test_references']:,} references (all German "
-        f"sides of each), sacrebleu, `{first['searches'][search]['bleu_signature']}`. Trained with "
-        f"{first['training_threads']} thread on a machine with other work on it.\n\n{examples}\n"
+        f"sides of each), sacrebleu, `{first['searches'][search]['bleu_signature']}`. The "
+        f"Transformer was trained while the machine had other work.\n\n{examples}\n"
         f"{pictures('translation_attention*.png', 'attention from the words written to the words read')}"
     )
 
