@@ -31,7 +31,7 @@ class LlamaConfig:
     """Sizes of a Llama; the defaults are those of SmolLM2-135M, which is small enough for two cores."""
 
     vocab_size: int = 49152
-    block_size: int = 8192  # T at most: so long are the tables of angles, and the cache
+    block_size: int = 8192  # T at most, with the cache
     n_layer: int = 30
     n_head: int = 9
     n_kv_head: int = 3  # heads of keys and values; n_head / n_kv_head query heads share one

@@ -58,19 +58,28 @@ class LearnedPositions(Module):
 
 
 class RotaryPositions(Module):
-    """Turns queries and keys by angles that grow with the position (Su et al. 2021); see functional.positions."""
+    """Turns queries and keys by angles that grow with the position (Su et al. 2021); see functional.positions.
+
+    The tables of cosines and sines grow as later positions are asked for: a model may name a context of a million.
+    """
+
+    FIRST = 1024  # positions in the tables at the beginning
 
     def __init__(self, max_length: int, head_dim: int, theta: float = 10000.0, interleaved: bool = False) -> None:
         super().__init__()
-        self.max_length, self.interleaved = max_length, interleaved
-        cos, sin = F.rotary_angles(max_length, head_dim, theta)
-        self.register_buffer("cos", Tensor(asarray(cos)))
-        self.register_buffer("sin", Tensor(asarray(sin)))
+        self.max_length, self.head_dim, self.theta, self.interleaved = max_length, head_dim, theta, interleaved
+        self._tabulate(min(max_length, self.FIRST))
+
+    def _tabulate(self, length: int, dtype: Any = None) -> None:
+        for name, table in zip(("cos", "sin"), F.rotary_angles(length, self.head_dim, self.theta), strict=True):
+            self.register_buffer(name, Tensor(asarray(table), dtype=dtype))
 
     def forward(self, x: Tensor, offset: int = 0) -> Tensor:
         """x (..., T, D) -> (..., T, D)."""
-        T = x.shape[-2]
+        T, known = x.shape[-2], len(self.cos)
         _check_length(offset, T, self.max_length)
+        if offset + T > known:
+            self._tabulate(min(self.max_length, max(offset + T, 2 * known)), self.cos.dtype)
         return F.rotary_embedding(x, self.cos[offset : offset + T], self.sin[offset : offset + T], self.interleaved)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from minilm.errors import CheckpointError, MinilmError, TokenizerError
@@ -299,6 +299,7 @@ def test_a_damaged_gguf_file_does_no_harm(tmp_path, flips, huge, cut):
 
 @fuzz
 @given(flips, huge, cuts, st.sampled_from([0, 1]))
+@example(flips=[(34, 6)], huge=[], cut=None, version=1)  # a context of four million
 def test_a_damaged_checkpoint_of_llama2c_does_no_harm(tmp_path, flips, huge, cut, version):
     survives(tmp_path / "a.bin", damaged(files.llama2c(version), flips, huge, cut, 60))
 
