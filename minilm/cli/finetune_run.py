@@ -23,6 +23,7 @@ import numpy as np
 from minilm.cli.finetune_task import METHODS, Options, Task
 from minilm.cli.output import count, duration, facts, say, shown, table
 from minilm.errors import CheckpointError, ConfigurationError
+from minilm.pretrained.saving import FILES
 from minilm.random import Generator, using_generator
 from minilm.text import BatchSource, atomic_write
 from minilm.training import (
@@ -114,7 +115,8 @@ def claim(folder: Path, overwrite: bool) -> None:
         )
     for path in earlier:
         shutil.rmtree(path)
-    for name in ("run.json", "metrics.jsonl", ADAPTER):
+    # The model too: one that is left would stand for the new run where that writes none of its own (an LSTM).
+    for name in ("run.json", "metrics.jsonl", ADAPTER, *FILES):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
 

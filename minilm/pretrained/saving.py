@@ -19,11 +19,14 @@ import numpy as np
 from minilm.errors import ConfigurationError
 from minilm.models import BERT, GPT, Llama
 from minilm.nn import Module
-from minilm.pretrained import configurations, names
+from minilm.pretrained import chat, configurations, names, vocabularies
 from minilm.pretrained.names import Layout
 from minilm.pretrained.safetensors_file import WEIGHTS, write_safetensors
 from minilm.pretrained.vocabularies import write_json, write_tokenizer
 from minilm.text import Tokenizer
+
+FILES = ("config.json", WEIGHTS, *vocabularies.FILES, chat.TEMPLATE, chat.GENERATION)
+"""What a published folder of ours may hold: whoever puts another model into it removes these first."""
 
 
 def save_pretrained(model: Module, tokenizer: Tokenizer | None, path: str | os.PathLike[str]) -> None:

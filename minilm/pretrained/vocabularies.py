@@ -35,6 +35,7 @@ from minilm.text import (
 
 OURS = "minilm_tokenizer.json"
 SETTINGS = "tokenizer_config.json"
+FILES = ("vocab.txt", "tokenizer.json", SETTINGS, OURS)  # that `write_tokenizer` writes
 WITHOUT = "or load the model alone: from_pretrained(path, with_tokenizer=False)"
 # GGUF's name of a pre-tokenizer -> ours.
 GGUF_PATTERNS = {"smollm": "smollm2", "gpt-2": "gpt2", "default": "gpt2"}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from minilm.cli import finetune_run, main
-from minilm.models import GPT, GPTConfig
-from minilm.pretrained import from_pretrained, save_pretrained
+from minilm.models import GPT, GPTConfig, LSTMClassifier
+from minilm.pretrained import TextClassifier, from_pretrained, save_pretrained
 from minilm.training import Callback, Trainer, load_lora
 from tests.training.small_encoder import reviews, write_encoder, write_table
 
@@ -119,6 +119,17 @@ def test_an_lstm_starts_from_nothing(minilm, table, tmp_path):
     assert minilm("classify", tmp_path / "run", "a good film").out.startswith("pos")
     other = ["finetune", "lstm", "--task", "classify", "--data", table, "--out", tmp_path / "b", "--method", "lora"]
     assert "--method lora is nothing for lstm" in minilm(*other).error
+
+
+def test_a_run_in_the_place_of_another_leaves_nothing_of_it(minilm, encoder, table, tmp_path):
+    """An LSTM has no published form: its checkpoint is the model, and an encoder's files beside it would hide it."""
+    out = ["--task", "classify", "--data", table, "--out", tmp_path / "run", "--epochs", 1]
+    assert minilm("finetune", encoder, *out, "--method", "lora").status == 0
+    done = minilm("finetune", "lstm", *out, "--overwrite")
+    assert done.status == 0, done.err
+    assert type(TextClassifier.load(tmp_path / "run").model) is LSTMClassifier
+    left = sorted(path.name.partition("-")[0] for path in (tmp_path / "run").iterdir())
+    assert left == ["checkpoint", "metrics.jsonl", "run.json"]
 
 
 def test_classes_keep_the_names_that_they_have_in_the_data(minilm, encoder, tmp_path):
