@@ -25,6 +25,7 @@ drop the same elements.
 from __future__ import annotations
 
 import bisect
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -69,6 +70,7 @@ def keep_mask(seed: int, offset: int, n: int, p: float) -> np.ndarray:
     return keep
 
 
+@functools.lru_cache(maxsize=64)
 def _least_kept(p: np.float32) -> int:
     """The least folded word whose u is at least p; 2^31 if there is none."""
     return bisect.bisect_left(range(1 << 31), p, key=lambda word: np.float32(word) * SCALE)

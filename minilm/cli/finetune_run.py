@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.cli.finetune_task import METHODS, Options, Task
+from minilm.cli.finetune_task import Options, Task
 from minilm.cli.output import count, duration, facts, say, shown, table
 from minilm.errors import CheckpointError, ConfigurationError
 from minilm.pretrained.saving import FILES
@@ -36,6 +36,7 @@ from minilm.training import (
     save_lora,
 )
 from minilm.training.checkpoint import read_state
+from minilm.training.finetuning import METHODS
 
 WARMUP = 0.06  # of the steps, as BERT's kin are fine-tuned (Liu et al. 2019)
 WEIGHT_DECAY = 0.01
@@ -69,6 +70,14 @@ class Settings:
         """What the task is told."""
         names = [field.name for field in dataclasses.fields(Options)]
         return Options(**{name: getattr(self, name) for name in names})
+
+    def epochs_of(self, task: Task) -> float:
+        """How often the data is gone through: as asked for, or as the task says for the method."""
+        return self.epochs if self.epochs is not None else task.epochs[self.method]
+
+    def learning_rate_of(self, task: Task) -> float:
+        """The highest learning rate, in the same way."""
+        return self.lr if self.lr is not None else task.learning_rates[self.method]
 
 
 def prepare(settings: Settings, module: Any) -> Task:
@@ -170,7 +179,7 @@ def _trainer(settings: Settings, task: Task, folder: Path) -> Trainer:
 
 
 def _arguments(settings: Settings, task: Task, folder: Path) -> TrainingArguments:
-    epochs = settings.epochs if settings.epochs is not None else task.epochs[settings.method]
+    epochs = settings.epochs_of(task)
     batches = len(task.train) if isinstance(task.train, BatchSource) else len(task.train) / settings.batch_size
     steps = max(1, math.ceil(math.ceil(batches) * epochs))
     return TrainingArguments(
@@ -178,7 +187,7 @@ def _arguments(settings: Settings, task: Task, folder: Path) -> TrainingArgument
         num_train_epochs=epochs,
         per_device_train_batch_size=settings.batch_size,
         per_device_eval_batch_size=settings.batch_size,
-        learning_rate=settings.lr if settings.lr is not None else task.learning_rates[settings.method],
+        learning_rate=settings.learning_rate_of(task),
         weight_decay=WEIGHT_DECAY,
         warmup_steps=int(WARMUP * steps),
         logging_steps=max(1, min(50, steps // 20)),
@@ -191,8 +200,7 @@ def _arguments(settings: Settings, task: Task, folder: Path) -> TrainingArgument
 
 
 def _describe(settings: Settings, task: Task, folder: Path, result: dict[str, Any]) -> None:
-    epochs = settings.epochs if settings.epochs is not None else task.epochs[settings.method]
-    rate = settings.lr if settings.lr is not None else task.learning_rates[settings.method]
+    epochs, rate = settings.epochs_of(task), settings.learning_rate_of(task)
     lora = f", rank {settings.rank}, alpha {settings.alpha:g}" if settings.method == "lora" else ""
     trained, whole = result["trained_parameters"], result["parameters"]
     facts([

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-METHODS = ("full", "lora", "last", "frozen")
+from minilm.training.lora import ATTENTION
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Task:
         default_factory=lambda: {"full": 5e-5, "lora": 5e-4, "last": 5e-5, "frozen": 1e-3}
     )
     epochs: Mapping[str, float] = field(default_factory=lambda: {"full": 3, "lora": 3, "last": 3, "frozen": 20})
-    lora_targets: tuple[str, ...] = ("qkv_proj", "out_proj")
+    lora_targets: tuple[str, ...] = ATTENTION
     on_features: Callable[[], tuple[Any, Any, Any]] | None = None
     trained: list[str] = field(default_factory=list)
     try_it: str = ""

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from minilm.backend import to_numpy, xp
 from minilm.errors import DataError, TokenizerError
 from minilm.generation import LanguageModel
+from minilm.generation.sampling import log_softmax
 from minilm.nn import KVCache, evaluating
 from minilm.text import Tokenizer
 
@@ -83,10 +84,8 @@ def option_log_likelihoods(
             b, position, token, place = (np.array(column) for column in zip(*flat, strict=True))
             position -= len(reader.beginning)
             m = xp(logits)
-            x = to_numpy(logits[m.asarray(b), m.asarray(position), : tokenizer.vocab_size]).astype(np.float64)  # (M, V)
-            x -= x.max(axis=-1, keepdims=True)
-            log_p = x[np.arange(len(x)), token] - np.log(np.exp(x).sum(axis=-1))
-            np.add.at(scores, tuple(place.T), log_p)
+            x = to_numpy(logits[m.asarray(b), m.asarray(position), : tokenizer.vocab_size])  # (M, V)
+            np.add.at(scores, tuple(place.T), log_softmax(x)[np.arange(len(x)), token])
     return scores
 
 

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 from minilm.backend import to_numpy
 from minilm.errors import ConfigurationError
+from minilm.generation.sampling import log_softmax
 from minilm.nn import evaluating
 from minilm.text import AnswerWindow, WordPieceTokenizer, answer_windows, pad_collate
 from minilm.text.questions import WINDOW
@@ -104,6 +105,6 @@ def _log_probabilities(model: Any, group: Sequence[tuple[int, AnswerWindow]]) ->
     both = model(batch["input_ids"], batch.get("attention_mask"), batch["token_type_ids"])
     rows = []
     for row, (_, piece) in enumerate(group):
-        start, end = (to_numpy(logits.data)[row, : len(piece.input_ids)].astype(np.float64) for logits in both)
-        rows.append((start - np.logaddexp.reduce(start), end - np.logaddexp.reduce(end)))
+        start, end = (log_softmax(to_numpy(logits.data)[row, : len(piece.input_ids)]) for logits in both)
+        rows.append((start, end))
     return rows

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from minilm.backend import to_numpy
 from minilm.errors import ConfigurationError, TrainingError
+from minilm.generation.sampling import log_softmax
 from minilm.nn import Module, evaluating
 from minilm.tensor import Tensor
 
@@ -132,7 +133,7 @@ def beam_search(
             if not active:
                 break
             last = [prefix for search in active for prefix in search.prefixes]
-            log_p = _log_softmax(next_logits(last, rows, [s.source for s in active]), model.config)
+            log_p = _log_probabilities(next_logits(last, rows, [s.source for s in active]), model.config)
             parents = []
             still = []
             for place, search in enumerate(active):
@@ -203,16 +204,14 @@ class _Uncached:
         return self.model(self.input_ids[chosen], ids, mask).data[:, -1]
 
 
-def _log_softmax(logits: Any, config: Any) -> NDArray[np.float64]:
+def _log_probabilities(logits: Any, config: Any) -> NDArray[np.float64]:
     """log p (N, V) on the host; pad and bos, which no label ever was, are left out of the choice."""
-    x = to_numpy(logits).astype(np.float64)
-    x -= x.max(-1, keepdims=True)
+    x = log_softmax(to_numpy(logits))
     if np.isnan(x).any():
         raise TrainingError(
             "the model gives no distribution (NaN): its weights are damaged, or its training has diverged; use an "
             "earlier checkpoint"
         )
-    x -= np.log(np.exp(x).sum(-1, keepdims=True))
     x[:, [config.pad_id, config.bos_id]] = -np.inf
     return x
 

@@ -126,6 +126,14 @@ def softmax(logits: ArrayLike) -> Row:
     return e / e.sum()
 
 
+def log_softmax(logits: ArrayLike) -> Row:
+    """x_i - log sum_j exp(x_j) over the last axis, float64, of logits (..., V) on the host."""
+    x = np.array(logits, dtype=np.float64)
+    x -= x.max(axis=-1, keepdims=True)
+    x -= np.log(np.exp(x).sum(axis=-1, keepdims=True))
+    return x
+
+
 def sample(
     logits: ArrayLike,
     generator: Generator,

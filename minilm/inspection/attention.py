@@ -77,20 +77,8 @@ def _check_arguments(layer: Module, arguments: tuple[Any, ...], output: Tensor, 
 def _self_weights(
     layer: SelfAttention, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False, cache: None = None
 ) -> Tensor:
-    H, Hk = layer.num_heads, layer.num_kv_heads
-    D = x.shape[-1] // H
-    query, key, _ = layer.qkv_proj(x).split([H * D, (H + Hk) * D], axis=-1)
-    query, key = split_heads(query, H), split_heads(key, Hk)
-    if layer.rotary is not None:
-        query, key = layer.rotary(query, 0), layer.rotary(key, 0)
-    if layer.alibi is not None:
-        penalty = layer.alibi(query.shape[2], key.shape[2], query.dtype.name)
-        if attn_mask is None:
-            attn_mask = penalty
-        else:
-            boolean = attn_mask.dtype.kind == "b"
-            attn_mask = F.where(attn_mask, penalty, float("-inf")) if boolean else attn_mask + penalty
-    return _weights(query, key, attn_mask, is_causal)
+    query, key, _ = layer.queries_keys_values(x)
+    return _weights(query, key, layer.with_penalty(attn_mask, query, key), is_causal)
 
 
 def _cross_weights(

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 import minilm.functional as F
 from minilm.backend import to_numpy
 from minilm.errors import ConfigurationError
+from minilm.generation.sampling import log_softmax
 from minilm.models import GPT, Llama
 from minilm.nn import evaluating
 from minilm.tensor import Tensor
@@ -81,7 +82,7 @@ def layer_logits(model: GPT | Llama, ids: Any) -> Iterator[Tensor]:
 
 def logit_lens(model: GPT | Llama, ids: NDArray[np.int64], follow: tuple[int, ...] = ()) -> LogitLens:
     """Look at every layer for one text, ids (T,); see LogitLens. `follow`: ids whose probability is wanted as well."""
-    layers = [_log_probabilities(to_numpy(logits.data)[0]) for logits in layer_logits(model, ids[None])]
+    layers = [log_softmax(to_numpy(logits.data)[0]) for logits in layer_logits(model, ids[None])]
     final = layers[-1]
     p = [np.exp(layer) for layer in layers]
     return LogitLens(
@@ -91,10 +92,3 @@ def logit_lens(model: GPT | Llama, ids: NDArray[np.int64], follow: tuple[int, ..
         divergence=np.array([(p[-1] * (final - layer)).sum(-1) for layer in layers]),
         followed={token: np.array([q[:, token] for q in p]) for token in follow},
     )
-
-
-def _log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """log softmax over the last axis, in float64."""
-    x = logits.astype(np.float64)
-    x -= x.max(-1, keepdims=True)
-    return x - np.log(np.exp(x).sum(-1, keepdims=True))

@@ -76,36 +76,41 @@ class SelfAttention(Module):
             attn_mask: broadcasts to (B, H, T, Tk): booleans (True takes part) or numbers that are added to the scores.
             cache: holds the keys and values of the positions before x, and takes those of x; Tk counts them all.
         """
-        C, H, Hk = x.shape[-1], self.num_heads, self.num_kv_heads
-        D = C // H
-        query, key, value = self.qkv_proj(x).split([H * D, (H + Hk) * D], axis=-1)
-        query, key, value = split_heads(query, H), split_heads(key, Hk), split_heads(value, Hk)  # (B, H, T, D)
-        if self.rotary is not None:
-            offset = cache.length if cache is not None else 0
-            query, key = self.rotary(query, offset), self.rotary(key, offset)
+        query, key, value = self.queries_keys_values(x, cache.length if cache is not None else 0)
         if cache is not None:
             key, value = cache.append(key, value)
-        if self.alibi is not None:
-            attn_mask = _with_bias(attn_mask, self.alibi(query.shape[2], key.shape[2], query.dtype.name))
         y = F.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask,
+            self.with_penalty(attn_mask, query, key),
             dropout_p=self.dropout if self.training else 0.0,
             is_causal="lower_right" if is_causal else False,  # with a cache the last query sees the last key
-            enable_gqa=Hk != H,
+            enable_gqa=self.num_kv_heads != self.num_heads,
         )
         return self.out_proj(merge_heads(y))
 
+    def queries_keys_values(self, x: Tensor, offset: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, H, T, D), and (B, Hk, T, D) twice, of x (B, T, C), turned by their positions from `offset` on."""
+        H, Hk = self.num_heads, self.num_kv_heads
+        D = x.shape[-1] // H
+        query, key, value = self.qkv_proj(x).split([H * D, (H + Hk) * D], axis=-1)
+        query, key, value = split_heads(query, H), split_heads(key, Hk), split_heads(value, Hk)
+        if self.rotary is not None:
+            query, key = self.rotary(query, offset), self.rotary(key, offset)
+        return query, key, value
+
+    def with_penalty(self, mask: Tensor | None, query: Tensor, key: Tensor) -> Tensor | None:
+        """The mask with ALiBi's penalty of distance, if the layer has one."""
+        if self.alibi is None:
+            return mask
+        penalty = self.alibi(query.shape[2], key.shape[2], query.dtype.name)
+        if mask is None:
+            return penalty
+        return F.where(mask, penalty, float("-inf")) if mask.dtype.kind == "b" else mask + penalty
+
     def describe(self) -> str:
         return f"{self.num_heads} heads, {self.num_kv_heads} key-value heads"
-
-
-def _with_bias(mask: Tensor | None, bias: Tensor) -> Tensor:
-    if mask is None:
-        return bias
-    return F.where(mask, bias, float("-inf")) if mask.dtype.kind == "b" else mask + bias
 
 
 class CrossAttention(Module):

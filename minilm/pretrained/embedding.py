@@ -20,7 +20,7 @@ from minilm.models import BERT
 from minilm.nn import evaluating
 from minilm.pretrained.loading import from_pretrained
 from minilm.pretrained.packages import SENTENCES
-from minilm.text import WordPieceTokenizer
+from minilm.text import WordPieceTokenizer, groups_by_length
 
 MOST_TOKENS = 256  # what all-MiniLM-L6-v2 was trained with; what is longer is cut
 
@@ -48,10 +48,8 @@ class SentenceEncoder:
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Texts -> (N, C) float32, each of length 1. Texts of about the same length go together."""
         ids = [self.tokenizer.pair(self.tokenizer.encode(t), max_length=self.max_tokens).input_ids for t in texts]
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
         embeddings = np.empty((len(ids), self.model.config.n_embd), dtype=np.float32)
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        for chosen in groups_by_length([len(row) for row in ids], batch_size):
             embeddings[chosen] = self._embed([ids[i] for i in chosen])
         return embeddings
 

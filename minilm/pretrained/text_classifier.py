@@ -24,7 +24,7 @@ from minilm.pretrained.packages import locate
 from minilm.pretrained.safetensors_file import parse_json
 from minilm.pretrained.stored import map_file
 from minilm.pretrained.vocabularies import write_json
-from minilm.text import Tokenizer, WordPieceTokenizer, pad_collate
+from minilm.text import Tokenizer, WordPieceTokenizer, groups_by_length, pad_collate
 from minilm.training import find_checkpoint, load_model
 
 
@@ -69,11 +69,9 @@ class TextClassifier:
     def probabilities(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Texts -> (N, K) float64, each row adding up to 1. Texts of about the same length go together."""
         examples = [self.encode(text) for text in texts]
-        order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))
         found = np.empty((len(examples), len(self.names)))
         with evaluating(self.model.modules()):
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
+            for chosen in groups_by_length([len(example["input_ids"]) for example in examples], batch_size):
                 batch = pad_collate([examples[i] for i in chosen])
                 logits = self.model(batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
                 found[chosen] = to_numpy(logits.data)

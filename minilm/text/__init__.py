@@ -27,7 +27,7 @@ from minilm.text.batches import (
     TokenWindows,
     pad_collate,
 )
-from minilm.text.buckets import LengthBuckets, LengthGroups
+from minilm.text.buckets import LengthBuckets, LengthGroups, groups_by_length
 from minilm.text.cleaning import clean, html_to_text
 from minilm.text.corpora import CORPORA, Corpus, find_corpus, load_corpus
 from minilm.text.files import atomic_write
@@ -129,6 +129,7 @@ __all__ = [
     "encode_pairs",
     "families",
     "find_corpus",
+    "groups_by_length",
     "html_to_text",
     "iter_documents",
     "iter_text",

@@ -126,5 +126,12 @@ class LengthGroups(BatchSource):
             yield self.collate([self.dataset[int(index)] for index in chosen])
 
 
+def groups_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """The numbers 0 ... N - 1 in groups of `size`, those of like lengths together: to compute with little padding."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
 def _lengths(example: Mapping[str, Any], keys: Sequence[str]) -> list[int]:
     return [len(example[key]) for key in keys]

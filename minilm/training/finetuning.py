@@ -24,7 +24,7 @@ from minilm.errors import ConfigurationError
 from minilm.models import BERTForSequenceClassification
 from minilm.nn import Linear, Module, ModuleList, evaluating
 from minilm.tensor import Tensor
-from minilm.text import pad_collate
+from minilm.text import groups_by_length, pad_collate
 from minilm.training.lora import ATTENTION, add_lora
 
 METHODS = ("full", "lora", "last", "frozen")
@@ -126,11 +126,9 @@ def compute_features(
     model: BERTForSequenceClassification, examples: Sequence[Any], batch_size: int = 32
 ) -> list[dict[str, Any]]:
     """For each example (`input_ids`, `labels`, ...) its features (C,) and its label, in the same order."""
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i]["input_ids"]))  # little padding
     found: dict[int, dict[str, Any]] = {}
     with evaluating(model.modules()):
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+        for chosen in groups_by_length([len(example["input_ids"]) for example in examples], batch_size):
             batch = pad_collate([examples[i] for i in chosen])
             hidden, _ = model.bert(batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))
             rows = to_numpy(hidden.data)[:, 0]
