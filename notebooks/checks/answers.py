@@ -32,6 +32,29 @@ def call(function: Callable[..., Any], *inputs: Any, what: str = "") -> Any:
     return result
 
 
+def written(answer: Any, call: str) -> Any:
+    """The answer of a call (told in words); NotYet if there is none, as of a stub that was not filled in."""
+    if answer is None or answer is Ellipsis:
+        raise NotYet(f"{call} returned {answer!r}: write the body of the function, and end it with `return`")
+    return answer
+
+
+def array_of(answer: Any, shape: tuple[int, ...], call: str) -> np.ndarray:
+    """The answer as an array of this shape."""
+    array = np.asarray(written(answer, call))
+    if array.shape != shape:
+        raise NotYet(f"{call} has the shape {array.shape}; expected {shape}")
+    return array
+
+
+def first_difference(got: np.ndarray, expected: np.ndarray) -> str:
+    """Where two arrays differ the most; NaN counts as the largest difference."""
+    error = np.nan_to_num(np.abs(got - expected), nan=np.inf)
+    index = np.unravel_index(np.argmax(error), expected.shape)
+    at = ", ".join(map(str, index))
+    return f"at [{at}] {got[index]:.6g} came out and {expected[index]:.6g} was expected"
+
+
 def expect(
     got: Any, expected: Any, where: str, mistakes: Iterable[Mistake] = (), rtol: float = 1e-9, atol: float = 1e-9
 ) -> None:

@@ -7,22 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from checks import NotYet
+from checks.answers import written
 
 MERGES = [(97, 97), (256, 98), (257, 257), (99, 258)]
 """aa, aab, aabaab, caabaab."""
-
-
-def _written(answer: Any, call: str) -> Any:
-    if answer is None or answer is Ellipsis:
-        raise NotYet(f"{call} returned {answer!r}: write the body of the function, and end it with `return`")
-    return answer
 
 
 def check_utf8_length(utf8_length: Callable[[int], int]) -> None:
     """Exercise 5.1: bytes of a character."""
     for code_point in (65, 0, 127, 128, 233, 2047, 2048, 8364, 65535, 65536, 128008, 0x10FFFF):
         expected = 1 if code_point < 128 else 2 if code_point < 2048 else 3 if code_point < 65536 else 4
-        got = _written(utf8_length(code_point), f"utf8_length({code_point})")
+        got = written(utf8_length(code_point), f"utf8_length({code_point})")
         if got != expected:
             edge = code_point in (127, 128, 2047, 2048, 65535, 65536)
             why = (
@@ -42,7 +37,7 @@ def check_count_pairs(count_pairs: Callable[[list[list[int]]], Any]) -> None:
         for ids in texts:
             expected.update(zip(ids, ids[1:], strict=False))
         call = f"count_pairs_in_texts({texts})"
-        got = {pair: n for pair, n in dict(_written(count_pairs([list(t) for t in texts]), call)).items() if n}
+        got = {pair: n for pair, n in dict(written(count_pairs([list(t) for t in texts]), call)).items() if n}
         if got == dict(expected):
             continue
         across = {(a[-1], b[0]) for a, b in zip(texts, texts[1:], strict=False) if a and b}
@@ -63,7 +58,7 @@ def check_expand(expand: Callable[[int, Sequence[tuple[int, int]]], bytes]) -> N
     for token, text in expected.items():
         call = f"expand({token}, {MERGES})"
         try:
-            got = _written(expand(token, MERGES), call)
+            got = written(expand(token, MERGES), call)
         except RecursionError:
             raise NotYet(f"{call} never ends: a token below 256 is a byte, token 256 is merge number 0") from None
         except IndexError:
@@ -88,7 +83,7 @@ def check_cut_word(cut_word: Callable[[str, set[str]], list[str]]) -> None:
         "xcat": ["[UNK]"],
     }.items():
         call = f"cut_word({word!r}, {sorted(vocabulary)})"
-        got = list(_written(cut_word(word, set(vocabulary)), call))
+        got = list(written(cut_word(word, set(vocabulary)), call))
         if got == expected:
             continue
         if expected == ["[UNK]"]:

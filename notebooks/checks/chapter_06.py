@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 
 from checks import NotYet
-
-
-def _written(answer: Any, call: str) -> Any:
-    if answer is None or answer is Ellipsis:
-        raise NotYet(f"{call} returned {answer!r}: write the body of the function, and end it with `return`")
-    return answer
+from checks.answers import written
 
 
 def check_bigram(bigram: Callable[[np.ndarray, int, float], Any]) -> None:
@@ -22,7 +17,7 @@ def check_bigram(bigram: Callable[[np.ndarray, int, float], Any]) -> None:
     ids, V = np.array([0, 1, 0, 1, 2, 0, 1]), 4
     for k in (1.0, 0.1):
         call = f"bigram({ids.tolist()}, V={V}, k={k:g})"
-        got = np.asarray(_written(bigram(ids.copy(), V, k), call), dtype=float)
+        got = np.asarray(written(bigram(ids.copy(), V, k), call), dtype=float)
         if got.shape != (V, V):
             raise NotYet(f"{call} has the shape {got.shape}, and a row and a column for each token make ({V}, {V})")
         counts = np.zeros((V, V))
@@ -66,7 +61,7 @@ def check_lstm_step_backward(backward: Callable[..., Any]) -> None:
 
     i, f, g, o, c, _ = forward(z, c_before)
     call = "lstm_step_backward(i, f, g, o, c, c_before, dh, dc)"
-    answer = _written(backward(i, f, g, o, c, c_before, dh.copy(), dc.copy()), call)
+    answer = written(backward(i, f, g, o, c, c_before, dh.copy(), dc.copy()), call)
     if len(answer) != 5:
         raise NotYet(f"{call} returned {len(answer)} arrays; asked for are dz_i, dz_f, dz_g, dz_o and dc_before")
     expected, e = [], 1e-6
@@ -106,7 +101,7 @@ def check_clipped(clipped: Callable[[list[np.ndarray], float], Any]) -> None:
     for limit in (1.0, 5.0, 10.0):
         call = f"clipped(arrays with the norms 3 and 4, together 5; limit={limit:g})"
         kept = [a.copy() for a in arrays]
-        got = [np.asarray(a) for a in _written(clipped(kept, limit), call)]
+        got = [np.asarray(a) for a in written(clipped(kept, limit), call)]
         if not all(np.array_equal(a, b) for a, b in zip(kept, arrays, strict=True)):
             raise NotYet(f"{call} changes the arrays that it is given: return new ones")
         if [a.shape for a in got] != [a.shape for a in arrays]:
@@ -134,7 +129,7 @@ def check_half_life(half_life: Callable[[float], float]) -> None:
         call = f"half_life({f:g})"
         try:
             with np.errstate(divide="ignore"):
-                got = float(_written(half_life(f), call))
+                got = float(written(half_life(f), call))
         except ZeroDivisionError:
             raise NotYet(f"{call} divides by log 1 = 0: nothing is forgotten, the half-life is infinite") from None
         if not (got == expected or math.isclose(got, expected)):

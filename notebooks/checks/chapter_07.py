@@ -8,28 +8,12 @@ from typing import Any
 import numpy as np
 
 from checks import NotYet
+from checks.answers import array_of, first_difference
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
     e = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
-
-
-def _array(answer: Any, shape: tuple[int, ...], call: str) -> np.ndarray:
-    """The answer as an array of this shape."""
-    if answer is None or answer is Ellipsis:
-        raise NotYet(f"{call} returned {answer!r}: write the body of the function, and end it with `return`")
-    answer = np.asarray(answer)
-    if answer.shape != shape:
-        raise NotYet(f"{call} has the shape {answer.shape}; expected {shape}")
-    return answer
-
-
-def _first_difference(got: np.ndarray, expected: np.ndarray) -> str:
-    """Where two arrays differ the most."""
-    index = np.unravel_index(np.argmax(np.abs(got - expected)), expected.shape)
-    at = ", ".join(map(str, index))
-    return f"at [{at}] {got[index]:.6g} came out and {expected[index]:.6g} was expected"
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:
@@ -43,7 +27,7 @@ def check_attend(attend: Callable[..., Any]) -> None:
     dots = keys @ query
     expected = _softmax(dots / 3) @ values
     call = "attend(query (9,), keys (5, 9), values (5, 3))"
-    got = _array(attend(query.copy(), keys.copy(), values.copy()), (3,), call)
+    got = array_of(attend(query.copy(), keys.copy(), values.copy()), (3,), call)
     if not _close(got, expected):
         hint = "scores are q.k / sqrt(D), weights their softmax over the keys, and the output is weights @ values"
         for wrong, why in (
@@ -55,8 +39,8 @@ def check_attend(attend: Callable[..., Any]) -> None:
         ):
             if _close(got, wrong):
                 hint = why
-        raise NotYet(f"{call}: {_first_difference(got, expected)}: {hint}")
-    large = _array(attend(1e6 * query, keys, values), (3,), "attend(1e6 * query, keys, values)")
+        raise NotYet(f"{call}: {first_difference(got, expected)}: {hint}")
+    large = array_of(attend(1e6 * query, keys, values), (3,), "attend(1e6 * query, keys, values)")
     if not np.isfinite(large).all():
         raise NotYet(
             f"attend(1e6 * query, keys, values) gives {large}: e^s overflows for large scores; subtract the largest "
@@ -73,7 +57,7 @@ def check_padding_mask(padding_mask: Callable[..., Any]) -> None:
     answer = padding_mask(lengths.copy(), T)
     if getattr(answer, "shape", None) == (4, 5):
         raise NotYet(f"{call} has the shape (4, 5): add the axes of heads and queries, mask[:, None, None, :]")
-    got = _array(answer, (4, 1, 1, 5), call)
+    got = array_of(answer, (4, 1, 1, 5), call)
     if got.dtype != bool:
         raise NotYet(f"{call} holds {got.dtype}: numbers would be added to the scores; return booleans")
     got = got[:, 0, 0]
@@ -93,7 +77,7 @@ def check_split_heads(split: Callable[..., Any]) -> None:
     """Exercise 7.3: (B, T, C) as (B, H, T, D)."""
     x = np.arange(2 * 3 * 8.0).reshape(2, 3, 8)
     expected = x.reshape(2, 3, 4, 2).swapaxes(1, 2)
-    got = _array(split(x.copy(), 4), (2, 4, 3, 2), "split(x (2, 3, 8), 4)")
+    got = array_of(split(x.copy(), 4), (2, 4, 3, 2), "split(x (2, 3, 8), 4)")
     if not np.array_equal(got, expected):
         hint = "head h of position t holds x[b, t, h D : (h + 1) D]"
         if np.array_equal(got, x.reshape(2, 4, 3, 2)):
@@ -124,7 +108,7 @@ def check_rotary(rotate: Callable[..., Any]) -> None:
 
     speeds = 10000.0 ** (-np.arange(0, D, 2) / D)
     expected = turned(speeds)
-    got = _array(rotate(x.copy()), x.shape, "rotate(x (6, 8))")
+    got = array_of(rotate(x.copy()), x.shape, "rotate(x (6, 8))")
     if not _close(got, expected):
         hint = "y1 = x1 cos - x2 sin, y2 = x1 sin + x2 cos, with the angle t 10000^(-2i/D) of pair i"
         if not np.allclose((got**2).sum(1), (x**2).sum(1)):
@@ -137,7 +121,7 @@ def check_rotary(rotate: Callable[..., Any]) -> None:
         ):
             if _close(got, wrong):
                 hint = why
-        raise NotYet(f"rotate(x (6, 8)): {_first_difference(got, expected)}: {hint}")
+        raise NotYet(f"rotate(x (6, 8)): {first_difference(got, expected)}: {hint}")
     print("rotate: right; the products of what it returns depend on the difference of the positions only.")
 
 
@@ -159,7 +143,7 @@ def check_gradient(causal_vjp: Callable[..., Any]) -> None:
     if not isinstance(answer, tuple | list) or len(answer) != 3:
         raise NotYet(f"causal_vjp returns three arrays (dQ, dK, dV), and this is {type(answer).__name__}")
     for number, (name, right) in enumerate(zip(("dQ", "dK", "dV"), expected, strict=True)):
-        got = _array(answer[number], right.shape, f"{name} of causal_vjp")
+        got = array_of(answer[number], right.shape, f"{name} of causal_vjp")
         if not _close(got, right):
             hint = "see the section on the gradient"
             for wrong, why in (
@@ -169,5 +153,5 @@ def check_gradient(causal_vjp: Callable[..., Any]) -> None:
             ):
                 if _close(got, wrong[number]):
                     hint = why
-            raise NotYet(f"{name} is wrong: {_first_difference(got, right)}: {hint}")
+            raise NotYet(f"{name} is wrong: {first_difference(got, right)}: {hint}")
     print("causal_vjp: right.")

@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 
 from checks import NotYet
-
-
-def _written(answer: Any, call: str) -> Any:
-    if answer is None or answer is Ellipsis:
-        raise NotYet(f"{call} returned {answer!r}: write the body of the function, and end it with `return`")
-    return answer
+from checks.answers import written
 
 
 def _softmax(z: np.ndarray) -> np.ndarray:
@@ -28,7 +23,7 @@ def check_probabilities(probabilities: Callable[[np.ndarray, float, int], Any]) 
         call = f"probabilities({z.tolist()}, temperature={temperature:g}, k={k})"
         kept = z.copy()
         with np.errstate(all="ignore"):
-            got = np.asarray(_written(probabilities(kept, temperature, k), call), dtype=float)
+            got = np.asarray(written(probabilities(kept, temperature, k), call), dtype=float)
         if not np.array_equal(kept, z):
             raise NotYet(f"{call} changes the logits that it is given: work on a copy")
         if got.shape != z.shape:
@@ -61,7 +56,7 @@ def check_nucleus(nucleus: Callable[[np.ndarray, float], Any]) -> None:
     p = np.array([0.05, 0.5, 0.15, 0.3])
     for limit, expected in ((0.5, [1]), (0.6, [1, 3]), (0.9, [1, 2, 3]), (1.0, [0, 1, 2, 3]), (0.0, [1])):
         call = f"nucleus({p.tolist()}, p={limit:g})"
-        got = np.asarray(_written(nucleus(p.copy(), limit), call))
+        got = np.asarray(written(nucleus(p.copy(), limit), call))
         if got.dtype != bool or got.shape != p.shape:
             raise NotYet(f"{call} is an array of {got.dtype}, {got.shape}; asked for is a mask: bool (4,)")
         if np.flatnonzero(got).tolist() == expected:
@@ -84,7 +79,7 @@ def check_nucleus(nucleus: Callable[[np.ndarray, float], Any]) -> None:
 def check_cache_bytes(cache_bytes: Callable[[int, int, int, int, int], Any]) -> None:
     """Exercise 9.3: the size of the cache."""
     call = "cache_bytes(layers=30, kv_heads=3, width=64, tokens=2048, bytes_per_number=4)"
-    got = _written(cache_bytes(30, 3, 64, 2048, 4), call)
+    got = written(cache_bytes(30, 3, 64, 2048, 4), call)
     expected = 2 * 30 * 3 * 64 * 2048 * 4
     if got != expected:
         why = {
@@ -103,7 +98,7 @@ def check_windows(windows: Callable[[np.ndarray, int], Any]) -> None:
         ids = np.arange(100, 100 + length)
         call = f"windows(the {length} ids 100 ... {99 + length}, T={T})"
         try:
-            inputs, labels = map(np.asarray, _written(windows(ids, T), call))
+            inputs, labels = map(np.asarray, written(windows(ids, T), call))
         except (TypeError, ValueError) as error:
             raise NotYet(f"{call}: {error}; with N windows, N T inputs and one label more are needed") from None
         N = (length - 1) // T

@@ -9,12 +9,7 @@ from typing import Any
 import numpy as np
 
 from checks import NotYet
-
-
-def _written(answer: Any, call: str) -> Any:
-    if answer is None or answer is Ellipsis:
-        raise NotYet(f"{call} returned {answer!r}: write the body of the function, and end it with `return`")
-    return answer
+from checks.answers import written
 
 
 def check_widest_lstm(widest_lstm: Callable[[int, int, int], int]) -> None:
@@ -25,7 +20,7 @@ def check_widest_lstm(widest_lstm: Callable[[int, int, int], int]) -> None:
 
     for V, C, most in ((71, 64, 108_000), (71, 64, count(71, 64, 50)), (71, 64, count(71, 64, 50) - 1), (2, 8, 10)):
         call = f"widest_lstm({V}, {C}, {most})"
-        got = _written(widest_lstm(V, C, most), call)
+        got = written(widest_lstm(V, C, most), call)
         expected = max((H for H in range(1, 500) if count(V, C, H) <= most), default=0)
         if got == expected:
             continue
@@ -46,7 +41,7 @@ def check_recall_batch(recall_batch: Callable[..., Any]) -> None:
     """Exercise 10.2: keys, values and a question."""
     B, pairs, keys, values = 64, 5, 8, 6
     call = f"recall_batch(rng, {B}, {pairs}, {keys}, {values})"
-    batch = _written(recall_batch(np.random.default_rng(0), B, pairs, keys, values), call)
+    batch = written(recall_batch(np.random.default_rng(0), B, pairs, keys, values), call)
     ids, labels = np.asarray(batch["input_ids"]), np.asarray(batch["labels"])
     if ids.shape != (B, 2 * pairs + 1) or labels.shape != ids.shape:
         raise NotYet(f"{call}: input_ids {ids.shape} and labels {labels.shape}; both are {(B, 2 * pairs + 1)}")
@@ -76,7 +71,7 @@ def check_recall_batch(recall_batch: Callable[..., Any]) -> None:
 
 def check_parity_weights(parity_weights: Callable[[], Any]) -> None:
     """Exercise 10.3: one bit of memory."""
-    answer = _written(parity_weights(), "parity_weights()")
+    answer = written(parity_weights(), "parity_weights()")
     try:
         a, b, c, d = map(float, answer)
     except (TypeError, ValueError):

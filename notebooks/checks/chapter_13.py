@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 
 from checks import NotYet
-
-
-def _written(answer: Any, call: str) -> Any:
-    if answer is None or answer is Ellipsis:
-        raise NotYet(f"{call} returned {answer!r}: write the body of the function, and end it with `return`")
-    return answer
+from checks.answers import written
 
 
 def check_problems(problems: Callable[[dict[str, Any], int], Any]) -> None:
@@ -37,7 +32,7 @@ def check_problems(problems: Callable[[dict[str, Any], int], Any]) -> None:
     }  # fmt: skip
     for name, (entries, length, bad) in cases.items():
         try:
-            found = list(_written(problems(entries, length), f"problems(...) of {name}"))
+            found = list(written(problems(entries, length), f"problems(...) of {name}"))
         except NotYet:
             raise
         except Exception as error:
@@ -58,7 +53,7 @@ def check_q4_0(q4_0: Callable[[bytes], Any]) -> None:
     d = np.array([0.5, -0.25, 2.0], dtype="<f2")
     packed = q[:, :16] | q[:, 16:] << 4
     raw = b"".join(d[i].tobytes() + packed[i].tobytes() for i in range(3))
-    got = np.asarray(_written(q4_0(raw), "q4_0(54 bytes)"), dtype=np.float64)
+    got = np.asarray(written(q4_0(raw), "q4_0(54 bytes)"), dtype=np.float64)
     steps = q.astype(np.float64) - 8
     expected = (d[:, None].astype(np.float64) * steps).reshape(-1)
     if got.shape != (96,):
@@ -87,7 +82,7 @@ def check_pool(pool: Callable[[np.ndarray, np.ndarray], Any]) -> None:
     rng = np.random.default_rng(1)
     hidden = rng.normal(size=(3, 5, 4))
     mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]], dtype=bool)
-    got = np.asarray(_written(pool(hidden.copy(), mask.copy()), "pool(hidden (3, 5, 4), mask (3, 5))"), dtype=float)
+    got = np.asarray(written(pool(hidden.copy(), mask.copy()), "pool(hidden (3, 5, 4), mask (3, 5))"), dtype=float)
     if got.shape != (3, 4):
         raise NotYet(f"pool gives the shape {got.shape}; one vector for each sentence is (3, 4)")
 
@@ -124,7 +119,7 @@ def check_halves_from_neighbours(order_for: Callable[[int], Any]) -> None:
 
     neighbours = [(2 * i, 2 * i + 1) for i in range(D // 2)]
     halves = [(i, i + D // 2) for i in range(D // 2)]
-    order = np.asarray(_written(order_for(D), f"halves_from_neighbours({D})"))
+    order = np.asarray(written(order_for(D), f"halves_from_neighbours({D})"))
     if order.shape != (D,) or sorted(order.tolist()) != list(range(D)):
         raise NotYet(f"halves_from_neighbours({D}) is {order.tolist()}: each of the rows 0 ... {D - 1} is taken once")
     for t in range(1, T):

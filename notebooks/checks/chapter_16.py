@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from checks import NotYet
-
-
-def _first_difference(got: np.ndarray, expected: np.ndarray) -> str:
-    """Where two arrays differ the most; NaN counts as the largest difference."""
-    error = np.nan_to_num(np.abs(got - expected), nan=np.inf)
-    index = np.unravel_index(np.argmax(error), expected.shape)
-    at = ", ".join(map(str, index))
-    return f"at [{at}] {got[index]:.6g} came out and {expected[index]:.6g} was expected"
-
-
-def _array(answer: Any, shape: tuple[int, ...], call: str) -> np.ndarray:
-    if answer is None or answer is Ellipsis:
-        raise NotYet(f"{call} returned {answer!r}: write the body of the function, and end it with `return`")
-    answer = np.asarray(answer)
-    if answer.shape != shape:
-        raise NotYet(f"{call} has the shape {answer.shape}; expected {shape}")
-    return answer
-
-
-def _memory(call: Callable[[], Any]) -> tuple[Any, int]:
-    """What a call returns, and the bytes that it held at its worst moment."""
-    tracing = tracemalloc.is_tracing()
-    if not tracing:
-        tracemalloc.start()
-    try:
-        tracemalloc.reset_peak()
-        before = tracemalloc.get_traced_memory()[0]
-        answer = call()
-        return answer, tracemalloc.get_traced_memory()[1] - before
-    finally:
-        if not tracing:
-            tracemalloc.stop()
+from checks.answers import array_of, first_difference
+from minilm.testing.timing import peak_memory
 
 
 class _Once:
@@ -133,7 +102,7 @@ def check_blocked(attention_by_queries: Callable[..., Any]) -> None:
         e = np.exp(S - S.max(1, keepdims=True))
         expected = e @ v / e.sum(1, keepdims=True)
         call = f"attention_by_queries with Tq {Tq}, Tk {Tk}, BLOCK_Q {BLOCK_Q}, BLOCK_K {BLOCK_K}"
-        got = _array(attention_by_queries(q, k, v, BLOCK_Q, BLOCK_K), expected.shape, call)
+        got = array_of(attention_by_queries(q, k, v, BLOCK_Q, BLOCK_K), expected.shape, call)
         if not np.allclose(got, expected, rtol=1e-9):
             hint = "each block of queries starts with its own top, total and acc, and is divided by total at its end"
             raw = np.exp(q @ k.T - (q @ k.T).max(1, keepdims=True))
@@ -143,9 +112,9 @@ def check_blocked(attention_by_queries: Callable[..., Any]) -> None:
                 hint = "NaN or infinity: is a block beyond the end of the keys empty, or top -inf - (-inf)?"
             elif Tq % BLOCK_Q or Tk % BLOCK_K:
                 hint = "the blocks do not divide the lengths here: is the last, shorter one right?"
-            raise NotYet(f"{call}: {_first_difference(got, expected)}: {hint}")
+            raise NotYet(f"{call}: {first_difference(got, expected)}: {hint}")
     q, k, v = (rng.standard_normal((1024, 8)) for _ in range(3))
-    _, held = _memory(lambda: attention_by_queries(q, k, v, 64, 64))
+    held = peak_memory(lambda: attention_by_queries(q, k, v, 64, 64))
     if held > 1024 * 64 * 8 * 2:
         raise NotYet(
             f"the numbers are right, but with 1024 queries and keys and blocks of 64 it held {held / 1e6:.1f} MB at "
@@ -164,7 +133,7 @@ def check_cross_entropy(cross_entropy_blocked: Callable[..., Any]) -> None:
         lse = top + np.log(np.exp(logits - top[:, None]).sum(1))
         expected = lse - logits[np.arange(N), target]
         call = f"cross_entropy_blocked with N {N}, V {V}, BLOCK {BLOCK}"
-        got = _array(cross_entropy_blocked(h, W, target, BLOCK), (N,), call)
+        got = array_of(cross_entropy_blocked(h, W, target, BLOCK), (N,), call)
         if not np.allclose(got, expected, rtol=1e-9):
             hint = "loss = top + log total - the target's logit"
             if np.allclose(got, lse):
@@ -175,9 +144,9 @@ def check_cross_entropy(cross_entropy_blocked: Callable[..., Any]) -> None:
                 hint = "all losses are off by the same number"
             elif np.allclose(got, lse - top - logits[np.arange(N), target]):
                 hint = "top is missing: the log-sum-exp is top + log total"
-            raise NotYet(f"{call}: {_first_difference(got, expected)}: {hint}")
+            raise NotYet(f"{call}: {first_difference(got, expected)}: {hint}")
     h, W = rng.standard_normal((64, 8)), rng.standard_normal((8192, 8))
-    _, held = _memory(lambda: cross_entropy_blocked(h, W, rng.integers(0, 8192, 64), 256))
+    held = peak_memory(lambda: cross_entropy_blocked(h, W, rng.integers(0, 8192, 64), 256))
     if held > 64 * 8192 * 8 / 2:
         raise NotYet(
             f"the losses are right, but for 64 positions and 8192 tokens it held {held / 1e6:.1f} MB at a time; a "

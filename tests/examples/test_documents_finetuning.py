@@ -1,17 +1,13 @@
 """The documents' fine-tuning runs as it stands, and its program is word for word theirs."""
 
 import ast
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 from minilm.pretrained import from_pretrained
+from tests.examples.programs import EXAMPLES, run
 from tests.training.small_encoder import reviews, write_encoder, write_table
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "examples" / "documents_finetuning.py"
+PROGRAM = EXAMPLES / "documents_finetuning.py"
 # The lines that the documents print, but for the imports and the name of the folder.
 DOCUMENTS = """
 training_args = TrainingArguments(
@@ -30,20 +26,10 @@ trainer.train()
 """
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
-    )
-
-
 def test_it_learns_a_few_sentences(tmp_path):
     table = write_table(tmp_path / "reviews.csv", reviews(120), ("review", "verdict"))
     columns = ["--text-column", "review", "--label-column", "verdict"]
-    done = run(table, "--model", write_encoder(tmp_path / "encoder"), "--out", tmp_path / "out", *columns)
+    done = run(PROGRAM, table, "--model", write_encoder(tmp_path / "encoder"), "--out", tmp_path / "out", *columns)
     assert done.returncode == 0, done.stderr
     assert "108 texts to train on, 12 held out; the classes are neg, pos" in done.stdout
     assert re.search(r"held out: accuracy [01]\.\d{4}, macro F1 [01]\.\d{4}, 12 texts", done.stdout)
@@ -59,6 +45,6 @@ def test_the_program_is_the_documents():
 
 def test_mistakes_are_explained(tmp_path):
     table = write_table(tmp_path / "reviews.csv", reviews(20))
-    done = run(table, "--label-column", "stars")
+    done = run(PROGRAM, table, "--label-column", "stars")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and "no column 'stars'" in done.stderr

@@ -2,20 +2,16 @@
 
 import csv
 import importlib.util
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from minilm.optim import Adam
 from minilm.text import ShuffledBatches, TokenWindows
+from tests.examples.programs import EXAMPLES, run
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "examples" / "documents_lstm.py"
+PROGRAM = EXAMPLES / "documents_lstm.py"
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +36,8 @@ def table(tmp_path):
     return path
 
 
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(PROGRAM), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
-    )
-
-
 def test_the_loss_falls_as_it_trains_on_a_csv_file(table):
-    done = run(table, "--epochs", 36)
+    done = run(PROGRAM, table, "--epochs", 36)
     assert done.returncode == 0, done.stderr
     losses = [float(loss) for loss in re.findall(r"training loss ([\d.]+)", done.stdout)]
     assert len(losses) == 36
@@ -61,14 +47,14 @@ def test_the_loss_falls_as_it_trains_on_a_csv_file(table):
 
 
 def test_a_seed_gives_the_same_run(table):
-    first, again = (run(table, "--epochs", 1, "--seed", 1).stdout for _ in range(2))
+    first, again = (run(PROGRAM, table, "--epochs", 1, "--seed", 1).stdout for _ in range(2))
     assert first == again and "test loss" in first
-    untrained = {run(table, "--epochs", 0, "--seed", seed).stdout for seed in (1, 2)}
+    untrained = {run(PROGRAM, table, "--epochs", 0, "--seed", seed).stdout for seed in (1, 2)}
     assert len(untrained) == 2  # other weights to start with
 
 
 def test_a_missing_column_is_told_with_those_that_are_there(table):
-    done = run(table, "--text-column", "review")
+    done = run(PROGRAM, table, "--text-column", "review")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and "no column 'review'" in done.stderr
     assert "'number', 'text'" in done.stderr
