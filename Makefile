@@ -27,7 +27,7 @@ SUITES := tests/kernels/test_interpreter_suite.py tests/kernels/test_compiled_su
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
 	@echo
-	@sed -n 's/^\([-.a-z]*\):.*## \(.*\)/  \1  \2/p' Makefile | awk '{ n = $$1; $$1 = ""; printf "  %-14s%s\n", n, $$0 }'
+	@sed -n 's/^\([-.a-z]*\):.*## \(.*\)/  \1  \2/p' Makefile | awk '{ n = $$1; $$1 = ""; printf "  %-16s%s\n", n, $$0 }'
 	@echo
 	@echo "KERNELS=1 installs Triton and CuPy as well (Linux, 1.4 GB), for the tests of the kernels; they need no GPU."
 	@echo "PYTHON=python3.12 picks the interpreter of a new .venv (3.11 or newer; now: $(PYTHON))."
@@ -71,7 +71,7 @@ test-gpu: ## on a machine with a GPU: the tests of the kernels, on it
 	@$(MAKE) --no-print-directory KERNELS=1 .venv
 	MINILM_GPU_SUITE=1 $(PY) -m pytest tests/kernels/gpu tests/kernels/interpreter --durations=10 -ra $(ARGS)
 
-notebooks: $(READY) ## build and execute the chapters; ONLY="03 04" some of them (about 6 minutes for all)
+notebooks: $(READY) ## build and execute the chapters; ONLY="03 04" some of them (about 2 minutes for all)
 	@$(PIP) install -e '.[notebooks]'
 	$(PY) notebooks/book.py build $(ONLY) $(ARGS)
 
