@@ -5,6 +5,8 @@ from __future__ import annotations
 from harness import RESULTS
 from sections import Result, duration, table
 
+EXAMPLES = 8
+
 
 def pictures(pattern: str, alt: str) -> str:
     """All pictures of this kind, as Markdown."""
@@ -32,14 +34,14 @@ def translation(result: Result) -> str:
     search = list(first["searches"])[-1]
     examples = table(
         ["English", "written", "references"],
-        [[e["source"], e["written"], " / ".join(e["references"])] for e in first["examples"][:8]],
+        [[e["source"], e["written"], " / ".join(e["references"])] for e in first["examples"][:EXAMPLES]],
     ).replace("---:", "---")
     head = ["model, search", "parameters", "steps", "training, threads", "validation loss", "BLEU", "chrF", "texts/s"]
     return (
         f"{table(head, rows)}\nEnglish to German, Tatoeba; the parts do not share an English sentence. "
         f"{first['test_sentences']:,} held-out sentences with {first['test_references']:,} references (all German "
-        f"sides of each), sacrebleu, `{first['searches'][search]['bleu_signature']}`. The "
-        f"Transformer was trained while the machine had other work.\n\n{examples}\n"
+        f"sides of each), sacrebleu, `{first['searches'][search]['bleu_signature']}`."
+        f"\n\n{examples}\n"
         f"{pictures('translation_attention*.png', 'attention from the words written to the words read')}"
     )
 
@@ -53,12 +55,27 @@ def summarization(result: Result) -> str:
     for name, m in result["models"].items():
         for search, found in m["searches"].items():
             figures = (f"**{found[key]:.1f}**" for key in ("rouge1", "rouge2", "rouge_l"))
-            rows.append([f"{name}, {search}", f"{m['parameters']:,}", duration(m["training_seconds"]), *figures])
-    head = ["", "parameters", "training", "ROUGE-1", "ROUGE-2", "ROUGE-L"]
+            training = f"{duration(m['training_seconds'])}, {m['training_threads']}"
+            rows.append([f"{name}, {search}", f"{m['parameters']:,}", training, *figures])
+    head = ["", "parameters", "training, threads", "ROUGE-1", "ROUGE-2", "ROUGE-L"]
+    first = next(iter(result["models"].values()))
+    examples = table(
+        ["beginning of the description", "written", "references"],
+        [
+            [shortened(e["source"]), e["written"], " / ".join(e["references"])]
+            for e in first["examples"][:EXAMPLES]
+        ],
+    ).replace("---:", "---")
     return (
         f"{table(head, rows)}\nDescriptions of Debian packages to their one-line synopses; "
-        f"{result['test_documents']:,} held-out descriptions, none of which is in the training part as well.\n"
+        f"{result['test_documents']:,} held-out descriptions, none of which shares a sentence of 40 letters or more "
+        f"with the training part. The Transformer may copy from the description.\n\n{examples}\n"
     )
+
+
+def shortened(text: str, most: int = 120) -> str:
+    """The beginning of a text, cut behind a word."""
+    return text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} ..."
 
 
 def finetuning(result: Result) -> str:

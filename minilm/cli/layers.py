@@ -70,6 +70,7 @@ def _simple() -> list[Sample]:
 
 def _attention() -> list[Sample]:
     x, memory = leaf(B, T, C), leaf(B, T + 1, 3)
+    pointer, ids = nn.Pointer(C), np.array([[0, 3, 3, 1], [4, 0, 1, 1]])
     causal = {
         "causal": nn.SelfAttention(C, H),
         "grouped heads": nn.SelfAttention(C, H, num_kv_heads=1),
@@ -84,6 +85,14 @@ def _attention() -> list[Sample]:
         ),
         _sample("all positions", nn.SelfAttention(C, H), x),
         _sample("wider memory", nn.CrossAttention(C, H, memory_dim=3), x, memory),
+        _sample(
+            "repeated tokens",
+            pointer,
+            leaf(B, T, V),
+            x,
+            leaf(B, T + 1, C),
+            call=lambda logits, x, memory: pointer(logits, x, pointer.k_proj(memory), ids),
+        ),
     ]
 
 

@@ -33,6 +33,7 @@ class PairSettings:
     dropout: float = 0.1
     label_smoothing: float = 0.1
     norm: str = "post"  # transformer
+    copy: bool = False  # transformer: tokens of the source may be copied
     block_size: int = 64  # tokens of the longest text
     dtype: str = "float32"
 
@@ -72,7 +73,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "eval_every": 400,
             "save_every": 400,
         },
-        "transformer": {"n_layer": 2, "n_embd": 128, "n_hidden": 512, "norm": "pre"},
+        "transformer": {"n_layer": 2, "n_embd": 128, "n_hidden": 512, "norm": "pre", "copy": True},
         "seq2seq-lstm": {"n_embd": 128, "n_hidden": 192, "lr": 2e-3},
     },
     "tiny": {

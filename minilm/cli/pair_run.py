@@ -150,9 +150,8 @@ def build_model(settings: PairSettings, tokenizer: PairTokenizer) -> Module:
     with using_generator(Generator(s.seed).spawn("weights")):
         model: Module
         if s.model == "transformer":
-            model = Transformer(
-                TransformerConfig(block_size=s.block_size, n_layer=s.n_layer, n_head=s.n_head, norm=s.norm, **common)
-            )
+            sizes: dict[str, Any] = {"block_size": s.block_size, "n_layer": s.n_layer, "n_head": s.n_head}
+            model = Transformer(TransformerConfig(norm=s.norm, copy=s.copy, **sizes, **common))
         else:
             model = Seq2SeqLSTM(Seq2SeqLSTMConfig(**common))
     return model if s.dtype == "float16" else model.astype(s.dtype)

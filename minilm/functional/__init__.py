@@ -2,8 +2,8 @@
 
 Reading order: elementwise, reductions, shape, indexing, linear_algebra (what a NumPy user expects), comparison (no
 gradient), operators (which of them stand behind `+`, `@`, `.sum()`); then what networks are made of, each fused into
-one operation with a derived backward: activations, softmax, losses, normalization, dropout, positions, attention,
-rnn, lstm, gru; fused_linear and fused_norm (two or more of these in one); checkpoint (memory for time).
+one operation with a derived backward: activations, softmax, losses, copying, normalization, dropout, positions,
+attention, rnn, lstm, gru; fused_linear and fused_norm (two or more of these in one); checkpoint (memory for time).
 """
 
 from minilm.functional import operators as _operators  # noqa: F401 - gives Tensor its operators
@@ -20,6 +20,7 @@ from minilm.functional.comparison import (
     less_equal,
     not_equal,
 )
+from minilm.functional.copying import copy_logits
 from minilm.functional.dropout import dropout
 from minilm.functional.elementwise import (
     abs,
@@ -74,7 +75,7 @@ from minilm.functional.softmax import log_softmax, softmax
 __all__ = [
     "ACTIVATIONS",
     *("abs", "add", "add_rms_norm", "argmax", "argmin", "astype", "at_least_float32", "checkpoint", "clip", "clone"),
-    *("concatenate", "cos", "cross_entropy", "cumsum"),
+    *("concatenate", "copy_logits", "cos", "cross_entropy", "cumsum"),
     *("divide", "dropout", "einsum", "embedding", "equal", "erf", "exp", "expand", "expand_dims", "gelu", "getitem"),
     *("greater", "greater_equal", "gru", "layer_norm", "less", "less_equal", "linear", "linear_activation"),
     *("log", "log_softmax", "logsumexp", "lstm"),

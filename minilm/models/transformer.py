@@ -8,6 +8,9 @@
 PE are the sinusoids of section 3.5. Each part of a block stands between residual and norm: norm(x + dropout(f(x))) as
 published ("post"), or x + dropout(f(norm(x))) with one more norm at the end ("pre"), which trains without warm-up.
 
+With `copy` a pointer adds what speaks for each token of the source to its logit (nn.Pointer; Gu et al. 2016): what a
+summary needs, which repeats names of its text that are rare or new.
+
 To translate, `encode` reads the source once and `decode` writes token by token: the keys and values of the memory are
 computed once for each source, those of the target once for each token (minilm.generation.beam_search calls both).
 
@@ -49,6 +52,7 @@ class TransformerConfig:
     norm: str = "post"  # as published, or "pre"
     label_smoothing: float = 0.1  # in training; an evaluation tells the plain loss
     share_embeddings: bool = True  # one table for source, target and head; False: three
+    copy: bool = False  # tokens of the source may be copied
     pad_id: int = 0  # what the decoder reads where a batch is padded; it is masked in the source
     bos_id: int = 1  # what the decoder begins with
     eos_id: int = 2  # what it ends with
@@ -78,19 +82,39 @@ def check_sequence_to_sequence(config: Any) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Source:
+    """What the pointer needs of a source that was read."""
+
+    ids: Tensor  # (B, Tk)
+    keys: Tensor  # (B, Tk, C), for the pointer
+
+    def select(self, rows: Any) -> Source:
+        """Those of these rows of the batch."""
+        return Source(self.ids[rows], self.keys[rows])
+
+
 class TransformerState:
-    """What the decoder needs of the past: the memory's keys and values in each block, and a cache of its own."""
+    """What the decoder needs of the past: the memory's keys and values in each block, and a cache of its own.
+
+    A model that copies has the source's tokens as well.
+    """
 
     def __init__(
-        self, memory: list[tuple[Tensor, Tensor]], memory_mask: Tensor | None, caches: list[nn.KVCache]
+        self,
+        memory: list[tuple[Tensor, Tensor]],
+        memory_mask: Tensor | None,
+        caches: list[nn.KVCache],
+        source: Source | None = None,
     ) -> None:
-        self.memory, self.memory_mask, self.caches = memory, memory_mask, caches
+        self.memory, self.memory_mask, self.caches, self.source = memory, memory_mask, caches, source
 
     def select(self, rows: Any) -> TransformerState:
         """The state of these rows of the batch, in this order; a row may come several times."""
         memory = [(key[rows], value[rows]) for key, value in self.memory]
         mask = None if self.memory_mask is None else self.memory_mask[rows]
-        return TransformerState(memory, mask, [cache.select(rows) for cache in self.caches])
+        source = None if self.source is None else self.source.select(rows)
+        return TransformerState(memory, mask, [cache.select(rows) for cache in self.caches], source)
 
 
 class Transformer(nn.Module):
@@ -110,6 +134,8 @@ class Transformer(nn.Module):
         self.decoder = nn.ModuleList(self._block(True) for _ in range(config.n_layer))
         if config.norm == "pre":
             self.encoder_norm, self.decoder_norm = nn.LayerNorm(C), nn.LayerNorm(C)
+        if config.copy:
+            self.pointer = nn.Pointer(C)
         self._initialize()
 
     def _block(self, cross_attention: bool) -> nn.TransformerBlock:
@@ -166,10 +192,16 @@ class Transformer(nn.Module):
             x = block(x, attn_mask=mask)
         return (self.encoder_norm(x) if self.config.norm == "pre" else x), mask
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def _source(self, input_ids: Any, memory: Tensor) -> Source | None:
+        return Source(Tensor(asarray(input_ids)), self.pointer.k_proj(memory)) if self.config.copy else None
+
+    def _logits(self, x: Tensor, source: Source | None, mask: Tensor | None) -> Tensor:
         if self.config.norm == "pre":
             x = self.decoder_norm(x)
-        return F.linear(x, self.token_embedding.weight) if self.config.share_embeddings else self.head(x)
+        logits = F.linear(x, self.token_embedding.weight) if self.config.share_embeddings else self.head(x)
+        if source is None:
+            return logits
+        return self.pointer(logits, x, source.keys, source.ids, None if mask is None else mask[:, 0, 0])
 
     @property
     def _target_embedding(self) -> nn.Embedding:
@@ -189,7 +221,7 @@ class Transformer(nn.Module):
         x = self._embedded(decoder_input_ids, self._target_embedding)
         for block in self.decoder:
             x = block(x, is_causal=True, memory=memory, memory_mask=mask)
-        return self._logits(x)
+        return self._logits(x, self._source(input_ids, memory), mask)
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
         """Mean negative log-likelihood, in nats, of batch["labels"] (B, T) given batch["input_ids"] (B, Tk).
@@ -208,7 +240,8 @@ class Transformer(nn.Module):
         """Read the source (B, Tk): the state from which `decode` begins."""
         memory, mask = self._read(input_ids, attention_mask)
         pairs = [block.cross_attention.keys_and_values(memory) for block in self.decoder]
-        return TransformerState(pairs, mask, [nn.KVCache(self.config.block_size) for _ in self.decoder])
+        caches = [nn.KVCache(self.config.block_size) for _ in self.decoder]
+        return TransformerState(pairs, mask, caches, self._source(input_ids, memory))
 
     def decode(self, ids: Any, state: TransformerState) -> tuple[Tensor, TransformerState]:
         """logits (B, T, V) after each of the next T target tokens, and the state after them (the same object)."""
@@ -217,7 +250,7 @@ class Transformer(nn.Module):
             x = block(
                 x, is_causal=True, cache=cache, memory_mask=state.memory_mask, memory_keys_and_values=pair
             )
-        return self._logits(x), state
+        return self._logits(x, state.source, state.memory_mask), state
 
     def attention_weights(self, input_ids: Any, decoder_input_ids: Any, attention_mask: Any = None) -> np.ndarray:
         """Where the decoder looks in the source: (n_layer, B, H, T, Tk), each row of Tk sums to 1."""
@@ -243,7 +276,9 @@ class Transformer(nn.Module):
 
     def describe(self) -> str:
         c = self.config
-        return f"{c.norm}-norm, vocab_size={c.vocab_size}, n_layer={c.n_layer}, n_head={c.n_head}, n_embd={c.n_embd}"
+        copy = ", copies" if c.copy else ""
+        sizes = f"vocab_size={c.vocab_size}, n_layer={c.n_layer}, n_head={c.n_head}, n_embd={c.n_embd}"
+        return f"{c.norm}-norm, {sizes}{copy}"
 
 
 def decoder_input_ids(batch: Mapping[str, Any], config: Any) -> Any:

@@ -42,7 +42,7 @@ def normal_(parameter: Parameter, std: float) -> None:
 
 
 def xavier_uniform(shape: tuple[int, int]) -> Parameter:
-    """U(-a, a), a = sqrt(6 / (rows + columns)), float32."""
+    """Uniform on (-a, a) with a = sqrt(6 / (rows + columns)), float32."""
     bound = math.sqrt(6 / (shape[0] + shape[1]))
     return _parameter(current_generator().uniform(shape, -bound, bound))
 

@@ -247,6 +247,12 @@ def _cross_entropy(operation: Any, generator: Generator, x: Any) -> Any:
     return lambda x: operation(fit(x, 2, 3), Tensor(target), label_smoothing=0.1, reduction="none")
 
 
+@recipe(2, "copy_logits")
+def _copy_logits(operation: Any, generator: Generator, logits: Any, scores: Any) -> Any:
+    ids = generator.integers(0, 3, (1, 2))
+    return lambda x, c: operation(fit(x, 1, 2, 3), fit(c, 1, 2, 2), Tensor(ids))
+
+
 @recipe(3, "layer_norm")
 def _layer_norm(operation: Any, generator: Generator, x: Any, weight: Any, bias: Any) -> Any:
     # a large eps: rows whose elements are nearly equal would make the derivatives large

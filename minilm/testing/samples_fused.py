@@ -61,6 +61,19 @@ add_sample("cross_entropy", "one row", Ops.cross_entropy, leaf(4), np.array(1))
 add_sample("cross_entropy", "0 is ignored", lambda x, t: Ops.cross_entropy(x, t, 0), leaf(2, 3), np.array([0, 2]))
 add_sample("cross_entropy", "layout", Ops.cross_entropy, leaf(3, 4, layout="F"), np.array([0, 3, 1]))
 
+# ----- copying
+
+SOURCE = np.array([[2, 0, 2], [1, 1, 1]])  # tokens that come twice, three times, and never
+add_sample("copy_logits", "repeated tokens", Ops.copy_logits, leaf(2, 2, 4), leaf(2, 2, 3), SOURCE)
+add_sample(
+    "copy_logits", "layout", Ops.copy_logits, leaf(2, 2, 3, layout="F"), leaf(2, 2, 3, layout="reversed"), SOURCE
+)
+add_sample("copy_logits", "large scores", lambda x, c, i: Ops.copy_logits(60 * x, 60 * c + 700, i),
+           leaf(1, 2, 4, kind="apart"), leaf(1, 2, 3, kind="apart"), SOURCE[:1])  # fmt: skip
+add_sample("copy_logits", "scores of -inf", lambda x, c, i: Ops.copy_logits(x, Ops.where(HOLES, c, -np.inf), i),
+           leaf(1, 2, 4), leaf(1, 2, 3), SOURCE[:1])  # fmt: skip
+add_sample("copy_logits", "no source", Ops.copy_logits, leaf(1, 2, 3), leaf(1, 2, 0), SOURCE[:1, :0])
+
 # ----- normalization
 
 add_sample("layer_norm", "last axis", lambda x: Ops.layer_norm(x, 4), leaf(2, 4))

@@ -49,6 +49,12 @@ def cross_entropy(
     return loss.sum() / int(counts.sum()) if reduction == "mean" else loss.sum()
 
 
+def copy_logits(logits: Tensor, scores: Tensor, ids: np.ndarray) -> Tensor:
+    """log(e^l_w + sum_i e^c_i [s_i = w]), the bracket as a one-hot matrix of the source."""
+    onehot = np.eye(logits.shape[-1], dtype=logits.dtype)[ids]
+    return (logits.exp() + scores.exp() @ Tensor(onehot)).log()
+
+
 def layer_norm(x: Tensor, axes: tuple[int, ...], weight: Any, bias: Any, eps: float) -> Tensor:
     """(x - mean) / sqrt(mean of (x - mean)^2 + eps), scaled and shifted."""
     centred = x - x.mean(axis=axes, keepdims=True)

@@ -149,13 +149,22 @@ def by_hand(model, source, target):
         x = part(x, f"{name}.norm_cross", lambda y, name=name: cross_attention(y, f"{name}.cross_attention"))
         x = part(x, f"{name}.norm_2", lambda y, name=name: feed_forward(y, f"{name}.feed_forward"))
     x = layer_norm(x, "decoder_norm") if c.norm == "pre" else x
-    return x @ p["token_embedding.weight" if c.share_embeddings else "head.weight"].T
+    logits = x @ p["token_embedding.weight" if c.share_embeddings else "head.weight"].T
+    if c.copy:
+        for t, row in enumerate(logits):
+            exponentials = np.exp(row)
+            for token, h in zip(source, memory, strict=True):
+                query, key = p["pointer.q_proj.weight"] @ x[t], p["pointer.k_proj.weight"] @ h
+                exponentials[token] += np.exp(query @ key / math.sqrt(C))
+            logits[t] = np.log(exponentials)
+    return logits
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("share", [True, False])
-def test_the_logits_are_those_of_the_equations(norm, share):
-    model = lively(tiny(norm=norm, share_embeddings=share)).eval()
+@pytest.mark.parametrize("copy", [True, False])
+def test_the_logits_are_those_of_the_equations(norm, share, copy):
+    model = lively(tiny(norm=norm, share_embeddings=share, copy=copy)).eval()
     batch = batch_of(padded=False)
     target = decoder_input_ids(batch, model.config)
     expected = [by_hand(model, s, t) for s, t in zip(batch["input_ids"], target, strict=True)]
@@ -166,8 +175,9 @@ def test_the_logits_are_those_of_the_equations(norm, share):
 # masks
 
 
-def test_padding_of_the_source_changes_nothing():
-    model, batch = lively(tiny()).eval(), batch_of()
+@pytest.mark.parametrize("copy", [True, False])
+def test_padding_of_the_source_changes_nothing(copy):
+    model, batch = lively(tiny(copy=copy)).eval(), batch_of()
     before = logits_of(model, batch)
     batch["input_ids"][~batch["attention_mask"]] = 9
     np.testing.assert_array_equal(logits_of(model, batch), before)
@@ -200,8 +210,9 @@ def test_what_the_decoder_reads_are_the_labels_moved_by_one_behind_bos():
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("steps", [[1, 1, 1, 1], [2, 2], [3, 1]])
-def test_decoding_in_steps_gives_the_logits_of_the_whole(norm, steps):
-    model, batch = lively(tiny(norm=norm)).eval(), batch_of()
+@pytest.mark.parametrize("copy", [True, False])
+def test_decoding_in_steps_gives_the_logits_of_the_whole(norm, steps, copy):
+    model, batch = lively(tiny(norm=norm, copy=copy)).eval(), batch_of()
     ids = decoder_input_ids(batch, model.config)
     pieces = []
     with no_grad():
@@ -224,8 +235,9 @@ def test_the_memory_is_turned_into_keys_once_for_a_source():
     assert len(calls) == TINY["n_layer"]
 
 
-def test_rows_of_a_state_may_be_chosen_repeated_and_reordered():
-    model, batch = lively(tiny()).eval(), batch_of()
+@pytest.mark.parametrize("copy", [True, False])
+def test_rows_of_a_state_may_be_chosen_repeated_and_reordered(copy):
+    model, batch = lively(tiny(copy=copy)).eval(), batch_of()
     ids = decoder_input_ids(batch, model.config)
     rows = np.array([2, 0, 0])
     with no_grad():
@@ -276,8 +288,9 @@ def test_the_gradient_of_the_whole_model_is_right():
 
 @pytest.mark.parametrize("norm", ["post", "pre"])
 @pytest.mark.parametrize("share", [True, False])
-def test_the_gradient_of_a_deeper_model_passes_the_dual_test(norm, share):
-    model, batch = lively(tiny(norm=norm, share_embeddings=share)), batch_of()
+@pytest.mark.parametrize("copy", [True, False])
+def test_the_gradient_of_a_deeper_model_passes_the_dual_test(norm, share, copy):
+    model, batch = lively(tiny(norm=norm, share_embeddings=share, copy=copy)), batch_of()
     for seed in range(3):
         assert dual_test(lambda *_: model.loss(batch), list(model.parameters()), seed=seed)
 
@@ -307,11 +320,33 @@ def test_it_learns_32_pairs_by_heart(norm):
     assert (logits_of(model.eval(), batch).argmax(-1) == batch["labels"]).all()
 
 
+def test_only_a_pointer_learns_to_repeat_tokens_that_it_has_never_written():
+    """Trained on sources of the tokens 3 to 82, tested on 83 to 102, which no label has ever named."""
+    generator = Generator(0)
+
+    def repeated(low, high):
+        source = generator.integers(low, high, (64, 2))
+        return {"input_ids": source, "labels": np.concatenate([source, np.full((64, 1), EOS)], axis=1)}
+
+    right = {}
+    for copy in (False, True):
+        sizes = {"vocab_size": 103, "n_embd": 32, "n_hidden": 32, "n_layer": 1, "label_smoothing": 0.0}
+        model = tiny(norm="pre", copy=copy, **sizes)
+        optimizer = AdamW(list(model.named_parameters()), 5e-3)
+        for _ in range(400):
+            model.loss(repeated(3, 83)).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        batch = repeated(83, 103)
+        right[copy] = (logits_of(model.eval(), batch).argmax(-1) == batch["labels"])[:, :-1].mean()
+    assert right[False] < 0.1 and right[True] > 0.7, right  # a place that is guessed would be right in 0.5
+
+
 # the rest
 
 
 def test_a_checkpoint_brings_the_same_model_back(tmp_path):
-    model, batch = tiny(norm="pre", share_embeddings=False).eval(), batch_of()
+    model, batch = tiny(norm="pre", share_embeddings=False, copy=True).eval(), batch_of()
     save_checkpoint(tmp_path / "checkpoint-1", model)
     again, _ = load_model(tmp_path / "checkpoint-1")
     assert again.config == model.config

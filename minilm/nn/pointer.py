@@ -1,0 +1,44 @@
+"""The pointer: a decoder that may copy a token of its source instead of naming one of the vocabulary.
+
+    c_i = (W_q x) · (W_k h_i) / sqrt(C)        how well place i of the source, with the memory h_i, would come next
+
+The scores join the logits of the vocabulary in one softmax (functional.copy_logits), as in CopyNet (Gu et al. 2016,
+equation 8, with the dot product of attention in place of its tanh). Summaries need it: their names stand in the text.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import minilm.functional as F
+from minilm.nn.linear import Linear
+from minilm.nn.module import Module
+from minilm.tensor import Tensor
+
+
+class Pointer(Module):
+    """logits (B, T, V) of what to write, and where to look -> logits (B, T, V) of what to write or to copy.
+
+    Args:
+        embed_dim: C of the decoder's output and of the memory.
+    """
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.q_proj = Linear(embed_dim, embed_dim, bias=False)
+        self.k_proj = Linear(embed_dim, embed_dim, bias=False)
+
+    def forward(self, logits: Tensor, x: Tensor, keys: Tensor, ids: Any, mask: Tensor | None = None) -> Tensor:
+        """Add the source's tokens to the logits.
+
+        Args:
+            x: (B, T, C), from which the logits were made.
+            keys: (B, S, C), k_proj of the memory; computed once for a source.
+            ids: (B, S), the source's tokens.
+            mask: (B, S), False where a token is not to be copied, such as padding.
+        """
+        scores = self.q_proj(x) @ keys.swapaxes(-1, -2) / math.sqrt(x.shape[-1])  # (B, T, S)
+        if mask is not None:
+            scores = F.where(mask[:, None], scores, float("-inf"))
+        return F.copy_logits(logits, scores, ids)
