@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import machine, save
+from harness import machine, no_options, save
 from minilm.testing.timing import in_words, measure
 from minilm.text import (
     BatchSource,
@@ -130,4 +130,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

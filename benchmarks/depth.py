@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 import minilm
-from harness import machine, save
+from harness import machine, no_options, save
 from minilm import Tensor
 from minilm.models import GPT, GPTConfig
 
@@ -77,4 +77,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -17,6 +17,7 @@ It does not judge: an absolute time is never a test.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -26,6 +27,11 @@ from typing import Any
 from minilm.testing.timing import Timing, in_words, machine, measure
 
 RESULTS = Path(os.environ.get("MINILM_BENCH_RESULTS") or Path(__file__).resolve().parent / "results")
+
+
+def no_options(doc: str | None) -> None:
+    """For a script without any: --help says what it does, and any other word is refused instead of passed over."""
+    argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def save(subject: str, result: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> Path:

@@ -7,7 +7,7 @@ which imports numpy.
 import subprocess
 import sys
 
-from harness import compare, in_words
+from harness import compare, in_words, no_options
 
 BUDGET = 0.3
 STATEMENTS = {
@@ -38,4 +38,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import compare
+from harness import compare, no_options
 from minilm import Tensor
 from minilm.optim import AdamW, clip_grad_norm_, flat
 
@@ -139,4 +139,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import machine, save
+from harness import machine, no_options, save
 from minilm import no_grad
 from minilm.evaluation import evaluate_language_model
 from minilm.generation import NextToken, SamplingSettings, generate, generate_text
@@ -127,4 +127,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

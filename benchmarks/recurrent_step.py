@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import minilm.functional as F
-from harness import compare
+from harness import compare, no_options
 from minilm import Tensor, manual_seed, nn
 
 B, T, C, H, LAYERS = 12, 64, 128, 220, 2
@@ -126,4 +126,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

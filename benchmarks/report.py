@@ -12,7 +12,7 @@ import json
 import sys
 
 from harness import RESULTS
-from sections import duration, models, speed, tasks
+from sections import duration, models, seconds_in, speed, tasks
 
 PARTS = {
     "Time and memory": speed.SECTIONS,
@@ -33,7 +33,8 @@ def main(arguments: list[str]) -> int:
                 continue
             result = json.loads(path.read_text(encoding="utf-8"))
             facts = result["machine"]
-            took = f" ({duration(result['seconds'])})" if "seconds" in result else ""
+            seconds = seconds_in(result) if subject in tasks.SECTIONS else result.get("seconds")
+            took = f" ({duration(seconds)})" if seconds else ""
             command = result.get("command", f"make bench ONLY={subject}")
             where = (
                 f"`{command}`{took}; {facts['cpu']}, {facts['cores']} cores, load {facts['load']}, "

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import machine, save
+from harness import machine, no_options, save
 from minilm import Tensor
 from minilm.functional import relu
 from minilm.testing.timing import Timing, measure, version_of
@@ -221,4 +221,5 @@ def figures(timings: dict[str, dict[str, Timing]], length: int) -> dict[str, Any
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

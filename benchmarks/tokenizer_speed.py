@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness import machine, save
+from harness import machine, no_options, save
 from minilm.cli.output import table
 from minilm.text import (
     BPETokenizer,
@@ -211,4 +211,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    no_options(__doc__)
     main()

@@ -74,7 +74,7 @@ class Annotator:
             module = Module(module_name(path), path, source, ast.parse(source))
             self.table.collect(module)
             self.table.modules.setdefault(module.name, module)
-        rows = rows_of(module)
+        rows = balanced(rows_of(module))
         code = highlighted_lines(module.source, links_of(module, self.table, address))
 
         def link(dotted: str) -> str | None:
@@ -90,13 +90,15 @@ class Annotator:
         for row in rows:
             inside = [n for n, line in module.defined.items() if n not in named and row.first <= line <= row.last]
             anchors = "".join(f'<a id="{name}"></a>' for name in inside)
-            prose = "\n".join(render(text, link) for text in row.prose)
+            division = re.fullmatch(r"\*\*(.+)\*\*", row.prose[0]) if row.prose and row.name else None
+            prose = "\n".join(render(text, link) for text in row.prose[division is not None :])
             if row.name:
                 level = "h3" if "." in row.name else "h2"
                 short = row.name.rpartition(".")[2] if "." in row.name else row.name
                 title = f'<{level} id="{row.name}"><code>{escape(short)}</code></{level}>'
                 after = self.extras(Place(module.name, row.name)) if self.extras else ""
-                prose = f"{title}\n{prose}\n{after}"
+                above = f'<p class="division">{escape(division[1])}</p>\n' if division else ""
+                prose = f"{above}{title}\n{prose}\n{after}"
             lines = [code[n - 1] for n in range(row.first, row.last + 1) if n not in row.hidden]
             while lines and not lines[0].strip():
                 lines.pop(0)
@@ -182,7 +184,7 @@ def rows_of(module: Module) -> list[Row]:
             inside = [n for n in node.body if not is_docstring(n)]
             within(inside, f"{node.name}." if kind == "class" else "", 0)
             grouped = False
-        elif isinstance(node, ast.Import | ast.ImportFrom):
+        elif isinstance(node, ast.Import | ast.ImportFrom) or _imports_for_types(node):
             grouped = False
         elif is_docstring(node):  # the text below an assignment, which says what it is
             rows[-1].prose.append(ast.literal_eval(node.value))  # type: ignore[attr-defined]
@@ -199,9 +201,44 @@ def rows_of(module: Module) -> list[Row]:
     return [row for row in rows if row.first <= row.last]
 
 
+LINE = 46  # characters of prose in a line of the narrow column
+RATIO = 1.4  # a line of prose is as high as so many lines of code
+SLACK = 6  # lines of code by which prose may be longer
+
+
+def balanced(rows: list[Row]) -> list[Row]:
+    """The rows, where a definition's words are long and the code beside them short: with what follows it in the body.
+
+    Its comments then stay in the code, where they stand anyway; a new row for them would begin below an empty space.
+    """
+    done: list[Row] = []
+    for row in rows:
+        last = done[-1] if done else None
+        if last and last.name and row.kind == "inner" and not any(re.search(r"\n\n {4}|\$", p) for p in row.prose):
+            code = last.last - last.first + 1 - len(last.hidden)
+            if RATIO * _height(last) > code + SLACK:
+                last.last = row.last
+                continue
+        done.append(row)
+    return done
+
+
+def _height(row: Row) -> int:
+    """About how many lines the prose of a row takes."""
+    lines = [line for text in row.prose for line in text.splitlines()]
+    names = sum(bool(re.match(r" {4}[\w, ]+: ", line)) for line in lines)  # of arguments: a line of their own
+    paragraphs = re.split(r"\n[ \t]*\n|\n(?= {4}\S)", "\n".join(row.prose))
+    return 2 + names + sum(1 + len(" ".join(p.split())) // LINE for p in paragraphs)
+
+
 def _margin(lines: list[str], number: int) -> int:
     """How far a line (from 1) is indented; -1 where there is none."""
     return len(lines[number - 1]) - len(lines[number - 1].lstrip()) if number else -1
+
+
+def _imports_for_types(node: ast.stmt) -> bool:
+    """True for `if TYPE_CHECKING:`, which belongs to the imports above it."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def _bodies(node: ast.stmt) -> list[ast.stmt]:

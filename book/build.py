@@ -18,6 +18,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,14 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
-from annotate import Annotator, first_sentence, plain_page  # noqa: E402
+from annotate import Annotator, first_sentence, is_docstring, plain_page  # noqa: E402
 from connections import Connections  # noqa: E402
+from prose import formulas_in_markdown  # noqa: E402
 from site_map import DOCUMENTS, SiteMap, html_address, relative  # noqa: E402
-from symbols import Place, SymbolTable, module_name  # noqa: E402
+from symbols import Definition, Place, SymbolTable, module_name  # noqa: E402
 
 MATHJAX = "django-static-mathjax"  # a package that is nothing but MathJax's files
-RUNGS = {"numpy": "NumPy, threaded", "cupy": "CuPy", "triton": "Triton"}
+RUNGS = {"numpy": "threaded (NumPy)", "cupy": "CuPy", "triton": "Triton"}
 
 
 class Site:
@@ -88,9 +91,11 @@ class Site:
             if here.kernels.get(name):
                 rungs = here.rungs(here.kernels[name][0][1])
                 shown = {self.table.modules[t.module].path for _, t in here.kernels[name]}
-                kernels += [self.link(p, page, p.stem) for p in rungs if p not in shown]
+                kernels = [self.link(p, page, p.stem) for p in rungs if p not in shown] + kernels
             lines.append(("Kernels", kernels or ["none: this body on every backend"]))
-            lines.append(("Tests", [self.link(p, page, p.name) for p in here.tests[name]]))
+            named = Counter(p.name for p in here.tests[name])
+            tests = {p: p.name if named[p.name] == 1 else f"{p.parent.name}/{p.name}" for p in here.tests[name]}
+            lines.append(("Tests", [self.link(p, page, words) for p, words in tests.items()]))
         for name, backend in here.operations_of.get(place, []):
             home = here.home_of.get(name)
             words = f"<code>{name}</code> on the backend {backend}"
@@ -115,7 +120,8 @@ class Site:
         names = " ".join(
             f'<a class="{kind}" href="#{name}"><code>{escape(name)}</code></a>' for name, kind in written.contents
         )
-        head = [f'<h1 id="top">{escape(path.as_posix())}</h1>', f'<p class="steps" data-search-exclude>{steps}</p>']
+        title = escape(path.as_posix()).replace("/", "/<wbr>")
+        head = [f'<h1 id="top">{title}</h1>', f'<p class="steps" data-search-exclude>{steps}</p>']
         if names:
             head.append(f'<p class="names" data-search-exclude>{names}</p>')
         if taught:
@@ -191,12 +197,12 @@ class Site:
     def _document(self, path: Path) -> None:
         page = self.map.page_of(path)
         assert page is not None
-        text = (ROOT / path).read_text(encoding="utf-8")
-        self.write(page, self.map.rewrite(text, path))
+        text = one_title((ROOT / path).read_text(encoding="utf-8"))
+        self.write(page, formulas_in_markdown(self.map.rewrite(text, path)))
 
     def api_pages(self) -> list[Any]:
         """A page for each floor: its public names, in the order of the files they come from."""
-        navigation = ["api/index.md"]
+        navigation: list[Any] = ["api/index.md"]
         lines = ["# API reference\n", "What each floor of the library offers, from its docstrings.\n"]
         packages = [p for p in self.table.files if p.name == "__init__.py"]
         floors = [p for p in packages if len(p.parts) == 3 and p.parts[0] == "minilm"]
@@ -214,19 +220,76 @@ class Site:
             if not found:
                 continue
             page = f"api/{module}.md"
-            docstring = ast.get_docstring(self.table.modules[module].tree)
-            source = relative(self.map.page_of(path) or "", page)
-            about = f"{_plain(first_sentence(docstring))}. The source: [{_plain(path.as_posix())}]({source}).\n"
-            text = [f"# {module}\n", about]
-            for place in found:
-                text.append(f"::: {place.module}.{place.name}\n")
-                target = relative(html_address(self.map.page_of(self.table.modules[place.module].path) or ""), "api/x")
-                text.append(f'<p class="to-source"><a href="{target}#{place.name}">source</a></p>\n')
-            self.write(page, "\n".join(text))
+            self.write(page, "\n".join([f"# {module}\n", self.about(module, page), *self.entries(found, page, 2)]))
             navigation.append({module: page})
-            lines.append(f"- [{module}]({module}.md): {_plain(first_sentence(docstring))}")
+            lines.append(f"- [{module}]({module}.md): {self.said(module)}")
+        kernels, listed = self.kernel_api_pages()
+        navigation.append({"minilm.kernels": kernels})
+        lines += [f"- [minilm.kernels](minilm.kernels/index.md): {self.said('minilm.kernels')}", *listed]
         self.write("api/index.md", "\n".join(lines) + "\n")
         return navigation
+
+    def kernel_api_pages(self) -> tuple[list[Any], list[str]]:
+        """A page for each folder of kernels, and one before them for what they share; and the lines that list them."""
+        first = "api/minilm.kernels/index.md"
+        by_folder: dict[str, list[str]] = {}
+        for path in self.table.files:
+            if path.parts[0] == "kernels" and path.name != "__init__.py":
+                by_folder.setdefault(path.parts[1] if len(path.parts) > 2 else "", []).append(module_name(path))
+        shared = by_folder.pop("", [])
+        navigation: list[Any] = [first]
+        lines: list[str] = []
+        for folder, modules in [*by_folder.items(), ("", shared)]:
+            package = f"minilm.kernels.{folder}" if folder else "minilm.kernels"
+            page = f"api/minilm.kernels/{folder}.md" if folder else first
+            text = [f"# {package}\n", self.about(package, page)]
+            if not folder:
+                text += [*(line.strip().replace("minilm.kernels/", "") for line in lines), "\n## What they share\n"]
+            for module in modules:
+                text.append(f"## {_plain(module.removeprefix(f'{package}.'))}\n")
+                text.append(self.about(module, page))
+                text += self.entries(self.public_places(module), page, 3)
+            self.write(page, "\n".join(text))
+            if folder:
+                navigation.append({package: page})
+                lines.append(f"    - [{package}](minilm.kernels/{folder}.md): {self.said(package)}")
+        return navigation, lines
+
+    def public_places(self, module: str) -> list[Place]:
+        """What a file of kernels offers, which has no __all__: all that it defines and documents, in its order."""
+        here = self.table.modules[module]
+        found = []
+        for i, node in enumerate(here.tree.body):
+            if isinstance(node, Definition):
+                name, documented = node.name, ast.get_docstring(node) is not None
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                name, documented = ast.unparse(target), any(map(is_docstring, here.tree.body[i + 1 : i + 2]))
+            else:
+                continue
+            if documented and name.isidentifier() and not name.startswith("_"):
+                found.append(Place(module, name))
+        return found
+
+    def said(self, module: str) -> str:
+        """The first sentence of a module's docstring."""
+        return _plain(first_sentence(ast.get_docstring(self.table.modules[module].tree)))
+
+    def about(self, module: str, page: str) -> str:
+        """What a module is, and where its source stands."""
+        path = self.table.modules[module].path
+        source = relative(self.map.page_of(path) or "", page)
+        return f"{self.said(module)}. The source: [{_plain(path.as_posix())}]({source}).\n"
+
+    def entries(self, places: Iterable[Place], page: str, level: int) -> list[str]:
+        """The lines of a page that describe definitions, each with a link to its source."""
+        text = []
+        for place in places:
+            text.append(f"::: {place.module}.{place.name}\n    options:\n      heading_level: {level}\n")
+            there = html_address(self.map.page_of(self.table.modules[place.module].path) or "")
+            target = relative(there, html_address(page))
+            text.append(f'<p class="to-source"><a href="{target}#{place.name}">source</a></p>\n')
+        return text
 
     def home(self) -> None:
         """The home page: the chapters as a list."""
@@ -256,6 +319,13 @@ class Site:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / path, target)
 
+    def library(self) -> None:
+        """The library as it is installed, for mkdocstrings: minilm with the folder kernels in it, by links."""
+        package = self.out / "library" / "minilm"
+        package.mkdir(parents=True)
+        for path in [*(ROOT / "minilm").iterdir(), ROOT / "kernels"]:
+            (package / path.name).symlink_to(path, target_is_directory=path.is_dir())
+
     def assets(self) -> None:
         """Style, scripts, and MathJax."""
         shutil.copytree(HERE / "assets", self.docs / "assets")
@@ -278,6 +348,7 @@ class Site:
         self.home()
         self.linked_pages()
         self.assets()
+        self.library()
         navigation = [
             {"Home": "index.md"},
             {"Chapters": chapters},
@@ -305,6 +376,15 @@ def _heading(path: Path) -> str:
     """The first heading of a document."""
     found = re.search(r"^# (.+)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
     return found[1] if found else path.stem
+
+
+def one_title(markdown: str) -> str:
+    """A document with a single heading of the first level, so that its contents are listed beside it."""
+    pieces = re.split(r"(^(?:```|~~~)[\s\S]*?^(?:```|~~~)[ \t]*$)", markdown, flags=re.MULTILINE)
+    if sum(len(re.findall(r"^# ", piece, re.MULTILINE)) for piece in pieces[::2]) < 2:
+        return markdown
+    pieces[::2] = [re.sub(r"^(?=#+ )", "#", piece, flags=re.MULTILINE) for piece in pieces[::2]]
+    return "".join(pieces).removeprefix("#")
 
 
 def _plain(text: str) -> str:

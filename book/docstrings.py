@@ -16,3 +16,9 @@ class HouseDocstrings(griffe.Extension):
         """Called for each function, class and module that was read."""
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
+
+    def on_module_members(self, *, mod: Any, **_: Any) -> None:
+        """Called when a file was read: `import minilm.kernels as kernels` in minilm names the folder, nothing else."""
+        for name, member in list(mod.members.items()):
+            if member.is_alias and member.target_path == f"{mod.path}.{name}":
+                del mod.members[name]

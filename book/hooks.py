@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
+from mkdocs.plugins import CombinedEvent, event_priority
 from mkdocs.structure.toc import get_toc
+
+from formulas import readable
 
 
 def _pages(config: Any) -> Path:
@@ -22,7 +27,27 @@ def on_config(config: Any) -> Any:
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
     """The source pages: their Markdown is a title only, and what stands below was written by annotate.py."""
     fragment = _pages(config) / "html" / f"{page.file.src_uri}.html"
-    if not fragment.exists():
-        return html
+    if not fragment.exists():  # a Markdown page; in its tables a number stays with its unit
+        return re.sub(r"(<td[^>]*>(?:<strong>)?[\d.,]+) (\w{1,3}(?:</strong>)?</td>)", r"\1&nbsp;\2", html)
     page.toc = get_toc([{"level": 1, "id": "top", "name": page.title, "children": []}])
     return fragment.read_text(encoding="utf-8")
+
+
+TEX = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+
+
+@event_priority(100)
+def _before_the_search(context: Any, page: Any, **_: Any) -> Any:
+    """What the search finds is shown as text: there a formula shall be one that can be read."""
+    page.set_for_readers = page.content
+    page.content = TEX.sub(lambda found: escape(readable(unescape(found[1] or found[2]))), page.content)
+    return context
+
+
+@event_priority(-100)
+def _after_the_search(context: Any, page: Any, **_: Any) -> Any:
+    page.content = page.set_for_readers
+    return context
+
+
+on_page_context = CombinedEvent(_before_the_search, _after_the_search)

@@ -3,9 +3,9 @@
     render("y = tanh(x);  dx = g (1 - y^2).")          # a formula, set apart
     render("Raises:\n    TypeError: if ...")            # a list with a heading
 
-Three things in a docstring are not plain Markdown. An indented block is a formula in plain characters, a table or a
-program, and keeps its lines; a first line such as `y = a b;  da = g b` is a formula too; and the parts Args, Returns,
-Raises are lists. $...$ and $$...$$ are LaTeX, which MathJax sets in the browser.
+Three things in a docstring are not plain Markdown. An indented block holds formulas in plain characters, a list, a
+program or a drawing (blocks.py tells them apart); a first line such as `y = a b;  da = g b` is a formula too; and the
+parts Args, Returns, Raises are lists. $...$ and $$...$$ are LaTeX, which MathJax sets in the browser.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
+from blocks import Block, aligned, formula, read_block
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
-from formulas import display
+from formulas import MARK, latex
 
 PARTS = ("Args", "Arguments", "Returns", "Yields", "Raises", "Attributes", "Examples", "Example", "Source", "Note")
 PART = re.compile(rf"^({'|'.join(PARTS)}):(.*)$")
@@ -35,12 +36,44 @@ Linker = Callable[[str], str | None]
 """From a dotted name to the address of its definition, or None."""
 
 
-def formula_html(text: str) -> str:
-    """A formula in plain characters: set as one where it can be, else with its lines kept."""
-    converted = display(text)
-    if converted is not None:
-        return f'<div class="arithmatex">\\[{escape(converted)}\\]</div>\n'
-    return f'<div class="formula">{escape(text)}</div>\n'
+def formulas_html(block: Block, words: Callable[[str], str]) -> str:
+    """Formulas: set apart, or with their names and remarks as a table. `words` makes HTML of a line of text."""
+    if block.only_formulas:
+        return f'<div class="arithmatex">\\[{escape(aligned(block))}\\]</div>\n'
+    html = ['<div class="formulas"><table class="formulas">']
+    named = any(row.label for row in block.rows)
+    remarked = any(row.remark for row in block.rows)
+    columns = 2 + named + remarked
+    for row in block.rows:
+        if row.words:
+            html.append(f'<tr><td class="words" colspan="{columns}">{words(row.words)}</td></tr>')
+            continue
+        left, mark, right = row.formula.partition(MARK)
+        right = right.replace(MARK, "")
+        label = f"`{row.label}`" if re.fullmatch(r"\w+_\w+", row.label) else row.label
+        line = [f'<th scope="row">{words(label)}</th>'] if named else []
+        if mark:
+            line.append(f'<td class="left">{_inline_math(left.rstrip())}</td><td>{_inline_math("{}" + right)}</td>')
+        else:
+            line.append(f'<td colspan="2">{_inline_math(left)}</td>')
+        if remarked:
+            line.append(f'<td class="remark">{words(row.remark)}</td>')
+        html.append(f"<tr>{''.join(line)}</tr>")
+    return "".join(html) + "</table></div>\n"
+
+
+def _inline_math(tex: str) -> str:
+    return f'<span class="arithmatex">\\({escape(chr(92) + "displaystyle " + tex)}\\)</span>'
+
+
+def list_html(entries: list[tuple[str, str]], words: Callable[[str], str]) -> str:
+    """Names with words about them; the names are those of files or functions, where there are such."""
+    rows = []
+    for name, said in entries:
+        parts = [f"`{part}`" if re.fullmatch(r"[\w./]+", part) else part for part in name.split(", ")]
+        named = ", ".join(map(words, parts))
+        rows.append(f'<tr><th scope="row">{named}</th><td class="remark">{words(said)}</td></tr>')
+    return f'<div class="formulas"><table class="formulas entries">{"".join(rows)}</table></div>\n'
 
 
 def is_program(text: str) -> bool:
@@ -54,19 +87,78 @@ def is_program(text: str) -> bool:
     return any(isinstance(node, signs) for node in ast.walk(tree)) or any(isinstance(text, str) for text in texts)
 
 
-def block_html(text: str) -> str:
-    """An indented block: a highlighted program, or a formula."""
+def is_commands(text: str) -> bool:
+    """True if a block is what is typed into a terminal."""
+    return all(re.match(r"(?:minilm|make|pip|head|cat)\b", line) for line in text.replace("\\\n", " ").splitlines())
+
+
+def block_html(text: str, words: Callable[[str], str] | None = None) -> str:
+    """An indented block: formulas, a list, a highlighted program, commands; or its lines as they are."""
+    words = words or _words(_markdown(None))
+    html: list[str] = []
+    kept: list[str] = []  # paragraphs that keep their lines, together with the empty ones between them
+
+    def flush() -> None:
+        if kept:
+            html.append(f'<div class="formula">{escape(chr(10).join(kept))}</div>\n')
+            kept.clear()
+
     text = textwrap.dedent(text).strip("\n")
-    if is_program(text):
-        return highlight(text, PythonLexer(), HtmlFormatter(cssclass="highlight", wrapcode=True))
-    return formula_html(text)
+    paragraphs = [text] if is_program(text) else _paragraphs(text)
+    for i in reversed(range(1, len(paragraphs))):  # the paragraphs of one program
+        if is_program(paragraphs[i - 1]) and is_program(paragraphs[i]):
+            paragraphs[i - 1 : i + 1] = ["\n\n".join(paragraphs[i - 1 : i + 1])]
+    for paragraph in paragraphs:
+        block = read_block(paragraph)
+        if is_program(paragraph):
+            flush()
+            html.append(highlight(paragraph, PythonLexer(), HtmlFormatter(cssclass="highlight", wrapcode=True)))
+        elif is_commands(paragraph):
+            flush()
+            html.append(f'<div class="highlight"><pre><code>{escape(paragraph)}</code></pre></div>\n')
+        elif block is None:
+            kept.append(("\n" if kept else "") + paragraph)
+        else:
+            flush()
+            html.append(formulas_html(block, words) if block.rows else list_html(block.entries, words))
+    flush()
+    return "".join(html)
+
+
+# x_t, W_hh, h_(t-1): in words, such a name looks as it does in a formula. Within a formula that stands in words all of
+# it is left as it is.
+NAME = re.compile(
+    r"(?<![\w`$.∂(/^=+*<>|\\-])(?<![=+*/<>|-] )[A-Za-z]{1,2}'?_(?:[A-Za-z0-9]|[A-Za-z][A-Za-z0-9]|\([^()\s]{1,6}\))"
+    r"(?! ?[=+*/^≈<>∂|-]|[\w(\[/\\])(?! [a-zA-Z]\b(?<! a))"
+)
+
+
+def with_names_set(text: str) -> str:
+    """Words with their names of formulas as LaTeX."""
+    return NAME.sub(lambda found: f"${latex(found[0])}$", text)
+
+
+def _words(md: MarkdownIt) -> Callable[[str], str]:
+    """What makes HTML of the words beside a formula."""
+
+    def words(text: str) -> str:
+        pieces = re.split(r"(`+[^`]+`+)", text)
+        pieces[::2] = [with_names_set(_escaped(p)) for p in pieces[::2]]
+        return str(md.renderInline("".join(pieces)))
+
+    return words
+
+
+def _escaped(text: str) -> str:
+    """Words in which no sign means anything to Markdown."""
+    return re.sub(r"([\\*\[\]<>$])", r"\\\1", text)
 
 
 def _markdown(link: Linker | None) -> MarkdownIt:
     md = MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, allow_digits=False)
 
     def code_block(tokens: Any, index: int, options: Any, env: Any) -> str:
-        return block_html(tokens[index].content)
+        return block_html(tokens[index].content, words)
 
     def code_inline(tokens: Any, index: int, options: Any, env: Any) -> str:
         text = tokens[index].content
@@ -80,6 +172,7 @@ def _markdown(link: Linker | None) -> MarkdownIt:
     def math_block(tokens: Any, index: int, options: Any, env: Any) -> str:
         return f'<div class="arithmatex">\\[{escape(tokens[index].content)}\\]</div>\n'
 
+    words = _words(md)
     rules: Any = md.renderer.rules  # type: ignore[attr-defined]
     rules["code_block"], rules["fence"], rules["code_inline"] = code_block, code_block, code_inline
     rules["math_inline"], rules["math_block"] = math_inline, math_block
@@ -97,6 +190,14 @@ def _shielded(text: str) -> str:
         # a star that touches a letter on both sides, or stands alone, multiplies
         pieces[i] = re.sub(r"(?<=[\w)\]])\*(?=[\w(\[])", r"\\*", pieces[i])
         pieces[i] = re.sub(r"(?<!\S)\*(?=[a-z]\w*(?:[:, ]|$))(?![^*\n]*\*)", r"\\*", pieces[i])
+    lines = "".join(pieces).split("\n")
+    return "\n".join(line if line.startswith("    ") else _named(line) for line in lines)
+
+
+def _named(line: str) -> str:
+    """A line of words with its names set, but for what is code or LaTeX already."""
+    pieces = re.split(r"(`+[^`]+`+|\$[^$\n]+\$)", line)
+    pieces[::2] = map(with_names_set, pieces[::2])
     return "".join(pieces)
 
 
@@ -133,7 +234,7 @@ def render(text: str, link: Linker | None = None) -> str:
     def flush() -> None:
         paragraphs = _paragraphs("\n".join(plain).strip("\n"))
         if not html and paragraphs and (found := leading_formula(paragraphs[0])):
-            html.append(formula_html(found[0]))
+            html.append(block_html(found[0], _words(md)))
             paragraphs[0] = found[1]
         rest = "\n\n".join(p for p in paragraphs if p.strip())
         if rest:
@@ -149,11 +250,15 @@ def render(text: str, link: Linker | None = None) -> str:
             continue
         body = []
         following = position + 1
+        first = found[2]
+        while first.strip() and following < len(lines) and re.match(r"\S", lines[following]):
+            first += f"\n{lines[following]}"  # a paragraph, whose first word names it
+            following += 1
         while following < len(lines) and (not lines[following].strip() or lines[following].startswith(" ")):
             body.append(lines[following])
             following += 1
         flush()
-        html.append(_part(found[1], found[2], body, md))
+        html.append(_part(found[1], first, body, md))
         position = following
     flush()
     return "\n".join(html)
@@ -162,32 +267,60 @@ def render(text: str, link: Linker | None = None) -> str:
 def leading_formula(paragraph: str) -> tuple[str, str] | None:
     """The formula with which a docstring opens, one line for each equation, and the words after it; or None."""
     first, _, rest = paragraph.partition("\n")
+    if found := re.match(r"(.*?\S\.) +(?=[A-Z])", first):  # another sentence begins in the same line
+        first, rest = found[1], f"{first[found.end() :]}\n{rest}"
     if not FORMULA.match(first) or "`" in first or re.match(r"[A-Z][a-z]{2}", first):
         return None
-    pieces = re.split(r";  +", first)
-    equations = [piece for piece in pieces if " = " in piece]
-    if len(equations) < len(pieces) or any(SENTENCE.search(piece) for piece in pieces):
+    pieces = re.split(r";  +", first.removesuffix("."))
+    if SENTENCE.search(pieces[0]) or not all(re.search(r" \+?= ", piece) for piece in pieces):
         return None
-    return "\n".join(piece.strip() for piece in pieces).removesuffix("."), rest
+    if not all(formula(part) for piece in pieces for part in re.split(r", {2,}", piece)):
+        return None
+    return "\n".join(piece.strip() for piece in pieces), rest.strip("\n")
 
 
 def as_markdown(docstring: str) -> str:
-    """A docstring for a Markdown with HTML in it: its opening formula in a fence, `<` and `*` out of harm's way."""
+    """A docstring for a Markdown with HTML in it: its blocks as HTML, `<` and `*` out of harm's way."""
     first, blank, rest = docstring.partition("\n\n")
     opening = ""
     if found := leading_formula(first):
-        converted = display(found[0])
-        opening = f"$$\n{converted}\n$$\n\n" if converted else f"```text\n{found[0]}\n```\n\n"
+        opening = f"{block_html(found[0])}\n"
         first = found[1]
-    lines = []
+    lines: list[str] = []
+    block: list[str] = []
     in_list = False
+
+    def flush() -> None:
+        """Write the indented block that has ended."""
+        while block and not block[-1].strip():
+            block.pop()
+        if block:
+            lines.extend(["", block_html("\n".join(block)).strip("\n"), ""])
+            block.clear()
+
     for line in f"{first}{blank}{rest}".splitlines():
         if line and not line.startswith(" "):
             part = PART.match(line)
-            in_list = part is not None and not part[1].startswith("Example")
-        if in_list or not line.startswith("    "):
-            pieces = re.split(r"(`+[^`]+`+|\$[^$\n]+\$)", line)
-            pieces[::2] = [p.replace("<", "&lt;").replace("*", "\\*").replace("[", "&#91;") for p in pieces[::2]]
-            line = "".join(pieces)
-        lines.append(line)
+            in_list = part is not None
+        if not in_list and (line.startswith("    ") or (block and not line.strip())):
+            if block or not (lines and lines[-1].strip()):  # a line that goes on with a paragraph is no block
+                block.append(line)
+                continue
+        flush()
+        pieces = re.split(r"(`+[^`]+`+|\$[^$\n]+\$)", line)
+        pieces[::2] = [p.replace("<", "&lt;").replace("*", "\\*").replace("[", "&#91;") for p in pieces[::2]]
+        lines.append("".join(pieces) if in_list else _named("".join(pieces)))
+    flush()
     return opening + "\n".join(lines)
+
+
+def formulas_in_markdown(text: str) -> str:
+    """A document with its indented blocks of formulas set; everything else, programs foremost, as it is."""
+
+    def change(found: re.Match[str]) -> str:
+        block = None if is_program(textwrap.dedent(found[0])) else read_block(found[0])
+        return formulas_html(block, _words(_markdown(None))) if block and block.rows else found[0]
+
+    pieces = re.split(r"(^(?:```|~~~)[\s\S]*?^(?:```|~~~)[ \t]*$)", text, flags=re.MULTILINE)
+    pieces[::2] = [re.sub(r"(?<=\n\n)(?: {4}\S.*\n)+(?=\n)", change, piece) for piece in pieces[::2]]
+    return "".join(pieces)

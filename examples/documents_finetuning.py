@@ -19,9 +19,9 @@ from minilm import manual_seed
 from minilm.errors import MinilmError
 from minilm.evaluation import evaluate_classifier
 from minilm.models import BERTForSequenceClassification
-from minilm.pretrained import from_pretrained, save_pretrained
+from minilm.pretrained import from_pretrained, save_pretrained, write_class_names
 from minilm.text import OrderedBatches, class_names, read_labelled, split_labelled
-from minilm.training import Trainer, TrainingArguments
+from minilm.training import Interrupted, Trainer, TrainingArguments
 
 LONGEST = 128  # tokens; what is longer is cut
 
@@ -40,6 +40,8 @@ def main() -> None:
 
     examples = read_labelled(arguments.data, arguments.text_column, arguments.label_column)
     names = class_names(example.label for example in examples)
+    if arguments.limit is not None and arguments.limit < 2:
+        parser.error(f"--limit {arguments.limit}: a classifier needs two texts at least")
     if arguments.limit is not None:  # from all over: a file for each class gives one class after the other
         examples = examples[:: max(1, len(examples) // arguments.limit)]
     manual_seed(arguments.seed)
@@ -79,10 +81,13 @@ def main() -> None:
     print(f"held out: accuracy {values['accuracy']:.4f}, macro F1 {values['macro_f1']:.4f}, {figures.documents} texts")
     if arguments.out:
         save_pretrained(model, tokenizer, arguments.out)
+        write_class_names(arguments.out, names)  # for minilm classify
 
 
 if __name__ == "__main__":
     try:
         main()
-    except MinilmError as error:
+    except (Interrupted, KeyboardInterrupt):  # what the trainer saved is gone with its temporary folder
+        sys.exit("interrupted")
+    except (MinilmError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -5,7 +5,9 @@ From the interpreter, with the same tiles: bytes and flops as the kernel really 
 operation itself: the bytes and flops that it cannot do without, and with the ceilings of a GPU the time below which
 no kernel for it can go (the roofline):
 
-    time >= max(flops / peak flops, bytes / bandwidth, exponentials / rate of the special-function units)
+    time >= max(flops / peak, bytes / bandwidth, exponentials / rate)
+
+with the peak of the arithmetic units, the bandwidth of the memory, and the rate of the units for special functions.
 
 What is not here is a time: that takes a GPU. A kernel that reaches half its roofline is a good one.
 

@@ -139,8 +139,9 @@ figure
 # Write $\bar v$ for the derivative of the loss by $v$ (chapter 2 wrote $dv$, and so does the code below). The state
 # $h_t$ is used twice: for the logits of step $t$, and for the next state. So two parts are added:
 #
-# $$\bar h_t = \underbrace{V^\top \overline{\mathrm{logits}}_t}_{\text{from its own output}} + \underbrace{U^\top \bar z_{t+1}}_{\text{from the
-# future}}, \qquad \bar z_t = (1 - h_t^2) \odot \bar h_t .$$
+# $$\bar h_t = \underbrace{V^\top \overline{\mathrm{logits}}_t}_{\text{from its own output}} +
+# \underbrace{U^\top \bar z_{t+1}}_{\text{from the future}}, \qquad
+# \bar z_t = (1 - h_t^2) \odot \bar h_t .$$
 #
 # It has to be computed from the last step to the first. The parameters are used at every step, so their gradients are
 # sums over time:
@@ -184,8 +185,8 @@ print("dW, dx equal   ", np.allclose(layer.weight_ih_l0.grad.numpy(), dW), np.al
 # How much does the loss at step $T$ depend on the token at step $t$? Follow the derivative back: every step
 # multiplies by $U^\top$ and by $1 - h^2$, which is at most 1:
 #
-# $$\bar h_t = U^\top \mathrm{diag}(1 - h_{t+1}^2)\, \bar h_{t+1} \quad\Rightarrow\quad \bar h_t = \Big(\prod_{s=t+1}^{T} U^\top
-# \mathrm{diag}(1 - h_s^2)\Big) \bar h_T .$$
+# $$\bar h_t = U^\top \mathrm{diag}(1 - h_{t+1}^2)\, \bar h_{t+1} \quad\Rightarrow\quad
+# \bar h_t = \Big(\prod_{s=t+1}^{T} U^\top \mathrm{diag}(1 - h_s^2)\Big) \bar h_T .$$
 #
 # A product of $T - t$ factors. If each shrinks a vector to 0.9 of its length, 50 steps shrink it to a half per cent;
 # if each stretches it by 1.1, to a hundred times its length. There is no middle (Bengio, Simard and Frasconi 1994).
@@ -295,6 +296,11 @@ source(documents_lstm.LSTMLanguageModel, documents_lstm.last_word)
 # divisions by $1 - \beta^n$ make up for that.)
 #
 # It reads 20 words and predicts the next one. We train it on a part of the plays, for a few hundred steps.
+#
+# `model.train()` tells every layer that training goes on, and `model.eval()` (which `evaluate` calls) that it is over.
+# Most layers do the same in both cases. *Dropout* does not (Srivastava et al. 2014): in training it sets a random part
+# of its inputs to zero and scales the others up, so that no unit can rely on a single other one; afterwards it hands
+# them on unchanged. This model has none, but whoever forgets `eval()` for one that has it measures a crippled model.
 
 # %%
 minilm.manual_seed(0)
@@ -442,6 +448,10 @@ figure
 # Those at the top forget at every step: they are about the last character or two. And in the speaker's name many rows
 # between the two turn light: what is written in capitals is another kind of text, and the network clears what it had
 # of the other.
+#
+# The second picture has the rows in the same order. It is dark nearly everywhere: most units write something at every
+# character, and leave it to $g$ what. The white dashes, most of them among the units that forget, are gates that are
+# shut for most characters and open for a few. And in the capitals the long memories at the bottom write less.
 #
 # ## Exercises
 #

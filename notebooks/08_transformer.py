@@ -104,10 +104,10 @@ figure
 # $$h^{(0)}_t = \sqrt{C}\; W_e[x_t] + \mathrm{PE}_t$$
 #
 # **Why $\sqrt{C}$?** The table works twice: its rows are also what the decoder's output is compared with at the end, as
-# we shall see. There the dot product of a row with a normalized vector of $C$ entries should have a size of about 1, so
-# the entries are drawn with variance $1/C$ (chapter 7's calculation: $C$ terms of variance $1/C$ each). But beside the
-# sinusoids, whose entries have a size of about 0.7, such entries are nothing: for $C = 512$ they are sixteen times
-# smaller. Multiplied by $\sqrt{C}$ they have variance 1.
+# we shall see. There the dot product of a row with a vector whose $C$ entries have a size of about 1 should itself have
+# a size of about 1. So the table is drawn with variance $1/C$ (chapter 7's calculation: $C$ terms of variance $1/C$
+# each). But beside the sinusoids, whose entries have a size of about 0.7, such numbers are nothing: for $C = 512$ they
+# are sixteen times smaller. Multiplied by $\sqrt{C}$ they have variance 1.
 #
 # **Why sinusoids?** Chapter 7 found that $\mathrm{PE}_t \cdot \mathrm{PE}_s$ depends on $t - s$ only. The paper gives
 # one more reason: a shift by $k$ positions is a *linear* map, the same at every position. For one pair of channels with
@@ -132,23 +132,22 @@ print("one matrix moves every position by", k, ":", np.allclose(moved, PE[k:], a
 
 # %%
 figure = new_figure()
-figure.set_size_inches(7, 2.6)
-table, *clocks = figure.subplots(1, 4, width_ratios=[1.9, 1, 1, 1])
-image = table.imshow(PE[:24].T, cmap="coolwarm", aspect="auto", origin="lower")
-table.set(xlabel="position t", ylabel="channel", title="PE")
-figure.colorbar(image, ax=table)
-for axes, i in zip(clocks, (0, 3, 6), strict=True):
+figure.set_size_inches(7, 2.4)
+for axes, i in zip(figure.subplots(1, 3), (0, 2, 4), strict=True):
     axes.plot(np.cos(np.linspace(0, 7, 99)), np.sin(np.linspace(0, 7, 99)), color="#dddddd")
-    for t in range(4):
+    for t in range(5):
         x, y = PE[t, 2 * i + 1], PE[t, 2 * i]
         axes.plot([0, x], [0, y], color=COLOURS[0], lw=1.5)
-        axes.text(1.22 * x, 1.22 * y, f"{t}", ha="center", va="center", fontsize=8)
-    axes.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", xticks=[], yticks=[])
-    axes.set_title(f"channels {2 * i}, {2 * i + 1}", fontsize=9)
-figure.text(0.72, 0.12, "the hand of the clock at positions 0 to 3", ha="center", fontsize=9, color=GREY)
+        axes.text(1.2 * x, 1.2 * y, f"{t}", ha="center", va="center", fontsize=8)
+    axes.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), aspect="equal", xticks=[-1, 0, 1], yticks=[-1, 0, 1])
+    axes.set(xlabel=f"channel {2 * i + 1}", ylabel=f"channel {2 * i}")
+    axes.set_title(f"pair {i}: {omega[i]:.2f} radians a step", fontsize=9)
 figure
 
 # %% [markdown]
+# (The numbers at the hands are positions.) A step further in the text turns each pair by its own angle, wherever the
+# step begins: that is the matrix.
+#
 # ## The encoder's block
 #
 # A block has two parts: attention moves information *between* positions, a feed-forward network works on each position
@@ -160,17 +159,18 @@ figure
 # h' &= \mathrm{norm}\big(a + \mathrm{feed\_forward}(a)\big)
 # \end{aligned}$$
 #
-# - $\mathrm{attention}(q, k, v)$ is multi-head attention: queries from its first argument, keys and values from the
-#   others. Here all three are $h$: self-attention.
-# - The feed-forward network has one hidden layer of width $C_h$, with the bends of $\max(0, \cdot)$ in it:
+# - $\mathrm{attention}(q, k, v)$ is chapter 7's attention with heads: queries from its first argument, keys and values
+#   from the others. Here all three are $h$: self-attention. (In the code the layer is given $h$ once.)
+# - The feed-forward network has one hidden layer of width $C_h$. Without $\max(0, \cdot)$ (*relu*) between them the two
+#   matrices would be one:
 #
 # $$\mathrm{feed\_forward}(x) = \max(0,\; x W_1 + b_1)\, W_2 + b_2, \qquad W_1: (C, C_h), \quad W_2: (C_h, C)$$
 #
-# - The sum $h + f(h)$ is a **residual connection**: the derivative of $h + f(h)$ contains the identity, so a gradient
-#   reaches the first block also where the $f$ are bad.
-# - The norm is **layer norm** (Ba et al. 2016): each position's $C$ channels get the mean 0 and the variance 1. Then a
-#   trained scale $\gamma$ and shift $\beta$ give back what the model wants to have of them; the small $\varepsilon$
-#   keeps the root from 0.
+# - The sum $h + f(h)$ is a **residual connection**: its derivative by $h$ contains the identity, so a gradient passes
+#   also where that of $f$ is small.
+# - The norm is **layer norm** (Ba et al. 2016): the $C$ channels of each position get the mean 0 and the variance 1. A
+#   trained scale $\gamma$ and shift $\beta$ then let the model choose others; the small $\varepsilon$ keeps us from
+#   dividing by 0.
 #
 # $$\mathrm{norm}(x)_c = \gamma_c\, \frac{x_c - \mu}{\sqrt{\sigma^2 + \varepsilon}} + \beta_c, \qquad
 # \mu = \frac{1}{C} \sum_{c=1}^{C} x_c, \qquad \sigma^2 = \frac{1}{C} \sum_{c=1}^{C} (x_c - \mu)^2$$
@@ -179,15 +179,16 @@ figure
 def norm(x, layer):
     mu = x.mean(axis=-1, keepdims=True)
     sigma2 = ((x - mu) ** 2).mean(axis=-1, keepdims=True)
-    return layer.weight * (x - mu) / (sigma2 + layer.eps) ** 0.5 + layer.bias
+    gamma, beta = layer.weight, layer.bias
+    return gamma * (x - mu) / (sigma2 + layer.eps) ** 0.5 + beta
 
 
 def feed_forward(x, block):
-    W1, W2 = block.feed_forward.up_proj, block.feed_forward.down_proj
-    return W2(F.relu(W1(x)))
+    first, second = block.feed_forward.up_proj, block.feed_forward.down_proj  # x W1 + b1 and x W2 + b2
+    return second(F.relu(first(x)))
 
 
-def encoder_block(h, block, mask=None):
+def encoder_block(h, block, mask=None):  # mask (B, 1, 1, Tk): False for padding, as in chapter 7
     a = norm(h + block.attention(h, mask), block.norm_1)
     return norm(a + feed_forward(a, block), block.norm_2)
 
@@ -215,7 +216,8 @@ def decoder_block(h, M, block, mask=None):
 # After the last block the score of each token of the vocabulary is the dot product of its embedding with the vector:
 # $\mathrm{logits}_t = W_e\, h^{(L)}_t$. The same table serves source, target and scores (section 3.4 of the paper).
 #
-# That is all of the model. Put together, our blocks must compute what the library's `Transformer` computes.
+# That is all of the model. Put together, our blocks must compute what the library's `Transformer` computes. (`eval()`
+# switches its dropout off, chapter 6.)
 
 # %% tags=["deterministic"]
 minilm.manual_seed(0)
@@ -225,11 +227,11 @@ x, y = rng.integers(3, 30, (2, 7)), rng.integers(3, 30, (2, 5))  # source (B, Tk
 
 
 def transformer(model, x, y, mask=None):
-    W_e, PE = model.token_embedding.weight, model.positions.table
-    M = 32**0.5 * W_e[x] + PE[: x.shape[1]]
+    W_e, PE, C = model.token_embedding.weight, model.positions.table, model.config.n_embd
+    M = C**0.5 * W_e[x] + PE[: x.shape[1]]
     for block in model.encoder:
         M = encoder_block(M, block, mask)
-    h = 32**0.5 * W_e[y] + PE[: y.shape[1]]
+    h = C**0.5 * W_e[y] + PE[: y.shape[1]]
     for block in model.decoder:
         h = decoder_block(h, M, block, mask)
     return h @ W_e.T  # (B, T, V)
@@ -328,7 +330,8 @@ figure
 #
 # $$\frac{\partial\, \mathrm{loss}}{\partial z_i} = -\sum_j q_j \big([i = j] - p_i\big) = p_i - q_i$$
 #
-# It is zero at $p = q$: a **finite** point. There all wrong tokens have the same logit, and the right one is larger by
+# It is zero at $p = q$, and the logits there are **finite**. Since $p_i / p_j = e^{z_i - z_j}$, all wrong tokens have
+# the same logit, and the right one is larger by
 #
 # $$\log \frac{q_r}{q_{\text{wrong}}} = \log \frac{1 - \varepsilon + \varepsilon / V}{\varepsilon / V}$$
 
@@ -359,13 +362,14 @@ axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# Without smoothing the loss falls for ever; with it, being too sure costs. The loss never reaches 0 then, so curves
-# with and without smoothing must not be compared. (The library smooths in training only; its evaluations tell the plain
+# Without smoothing the loss falls for ever; with it, being too sure costs. The loss never reaches 0 then, so a smoothed
+# loss must not be compared with a plain one. (The library smooths in training only; its evaluations tell the plain
 # loss.)
 #
 # ## The learning rate
 #
-# The paper's schedule, for step $n = 1, 2, \dots$ and $w$ steps of **warm-up** (equation 3):
+# The paper's schedule, for step $n = 1, 2, \dots$ and $w$ steps of **warm-up** (equation 3; `noam` in
+# the library, after Noam Shazeer, one of the authors):
 #
 # $$\mathrm{rate}(n) = C^{-1/2}\, \min\big(n^{-1/2},\; n\, w^{-3/2}\big)$$
 #
@@ -379,9 +383,9 @@ for width, w in ((512, 4000), (64, 100)):
 
 # %% [markdown]
 # Why begin slowly? Two reasons. Adam divides by the running size of the gradient, and an average over the first few
-# steps is a poor guess of it. And the norm stands *behind* each sum: the residual path runs through two or three norms
-# a block, one after the other, and if one part's output is suddenly large, the norm makes everything else small, and
-# what came from below is lost. Xiong et al. (2020) have the mathematics; we shall see it happen.
+# steps is a poor guess of it. And the norm stands *behind* each sum: if what one part adds is suddenly large, the norm
+# makes everything else small, and what came from below is lost. Xiong et al. (2020) have the mathematics; we shall see
+# what comes of it.
 #
 # ## A language to learn
 #
@@ -439,12 +443,13 @@ print("the first source as ids:", ids, "=", *tokenizer.pieces(ids))
 # There are 25,920 different sentences in this language, and the model sees 3,000 of them. None of the test is among
 # these.
 #
-# Two layers, four heads, 64 channels. We train it twice: with the paper's schedule, and with the schedule's peak as a
-# constant rate, without warm-up. Sentences of like length go into one batch (`LengthBuckets`), at most 1,000 tokens of
-# both languages.
+# Two blocks in each half, four heads, 64 channels. We train it three times: with the paper's schedule; with the
+# schedule's peak as a constant rate, without warm-up; and with a quarter of the peak as a constant rate. Sentences of
+# like length go into one batch (`LengthBuckets`), at most 1,000 tokens of both languages.
 
 # %%
-config = TransformerConfig(vocab_size=tokenizer.vocab_size, block_size=16, n_layer=2, n_head=4, n_embd=64, n_hidden=128, dropout=0.0,
+config = TransformerConfig(vocab_size=tokenizer.vocab_size, block_size=16, n_layer=2, n_head=4, n_embd=64, n_hidden=128,
+                           dropout=0.0, label_smoothing=0.1,
                            pad_id=tokenizer.pad_id, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id)  # fmt: skip
 batches = LengthBuckets(encode_pairs(train, tokenizer), max_tokens=1000)
 
@@ -452,10 +457,10 @@ batches = LengthBuckets(encode_pairs(train, tokenizer), max_tokens=1000)
 def fit(rate, epochs):
     minilm.manual_seed(0)
     model, curve = Transformer(config), []
-    optimizer = Adam(model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)  # the paper's
+    optimizer = Adam(model.parameters(), lr=1.0, betas=(0.9, 0.98), eps=1e-9)  # betas and eps are the paper's
     for epoch in range(epochs):
         for batch in batches.epoch(epoch):
-            optimizer.scale_lr(rate(len(curve)))
+            optimizer.scale_lr(rate(len(curve)))  # times lr, which is 1
             loss = model.loss(batch)
             loss.backward()
             optimizer.step()
@@ -466,7 +471,8 @@ def fit(rate, epochs):
 
 rate = noam(config.n_embd, warmup_steps=100)
 model, curve = fit(rate, epochs=6)
-stuck, stuck_curve = fit(lambda step: rate(99), epochs=3)
+stuck, stuck_curve = fit(lambda step: rate(99), epochs=3)  # the peak, step 100
+slow, slow_curve = fit(lambda step: rate(99) / 4, epochs=3)
 print(f"{model.num_parameters():,} parameters, {len(batches)} batches an epoch")
 
 
@@ -477,7 +483,7 @@ def exact(model, pairs, beam):
 
 
 print(f"with warm-up: {exact(model, test, 1):.1%} of the unseen sentences are translated without a mistake")
-print(f"without:      {exact(stuck, test, 1):.1%}")
+print(f"without:      {exact(stuck, test, 1):.1%};  with a quarter of the rate: {exact(slow, test, 1):.1%}")
 
 # %%
 entropy = -(0.9 + 0.1 / config.vocab_size) * np.log(0.9 + 0.1 / config.vocab_size)
@@ -487,9 +493,11 @@ figure.set_size_inches(7, 2.8)
 left, right_axes = figure.subplots(1, 2)
 left.plot(range(1, len(curve) + 1), [rate(n) for n in range(len(curve))], color=COLOURS[0])
 left.axhline(rate(99), color=COLOURS[1], linestyle="--")
+left.axhline(rate(99) / 4, color=COLOURS[2], linestyle="-.")
 left.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
 right_axes.plot(range(1, len(curve) + 1), curve, color=COLOURS[0], label="with warm-up")
 right_axes.plot(range(1, len(stuck_curve) + 1), stuck_curve, "--", color=COLOURS[1], label="peak rate from the start")
+right_axes.plot(range(1, len(slow_curve) + 1), slow_curve, "-.", color=COLOURS[2], label="a quarter of it")
 right_axes.axhline(entropy, color=GREY, linestyle=":", linewidth=1)
 right_axes.text(len(curve), entropy - 0.05, "lowest possible, with smoothing", ha="right", va="top", fontsize=8, color=GREY)
 right_axes.set(xlabel="step", ylabel="smoothed loss (nats per token)", ylim=(0, 5))
@@ -497,8 +505,10 @@ right_axes.legend(frameon=False, fontsize=9)
 figure
 
 # %% [markdown]
-# The one with warm-up has learnt the language; its loss stops at the lowest that label smoothing allows, the entropy of
-# $q$. The other one is stuck. What is wrong with it?
+# The one with warm-up has learnt the language; its loss stops at the lowest that label smoothing allows,
+# $-\sum_j q_j \log q_j$, which is the loss at $p = q$. The one that began at the peak is stuck. A quarter of its rate
+# does as well without warm-up, and is done sooner: warm-up is what makes a high rate possible, and a language as small
+# as this one does not need it. What is wrong with the one that is stuck?
 
 # %%
 for pair in test[:2]:
@@ -509,7 +519,7 @@ for pair in test[:2]:
 def cross_weights(model, text):
     """What it writes for a text, and where it looks in the meantime: (tokens read, tokens written, (L, H, T, Tk))."""
     read = tokenizer.encode(text)
-    [[best, *_]] = beam_search(model, read[None])
+    [[best, *_]] = beam_search(model, read[None])  # one source; its texts, the best first (next section)
     written = np.array(best.ids)
     weights = model.attention_weights(read[None], np.append(tokenizer.bos_id, written[:-1])[None])
     return tokenizer.pieces(read), tokenizer.pieces(written), weights[:, 0]
@@ -517,25 +527,24 @@ def cross_weights(model, text):
 
 for name, which in (("with warm-up", model), ("without", stuck)):
     with no_grad():
-        keys = which.encode(tokenizer.encode(test[0].source)[None]).memory[-1][0].numpy()  # (1, H, Tk, D), last block
+        [*_, (K, V)] = which.encode(tokenizer.encode(test[0].source)[None]).memory  # of M, a pair for each block
     weights = cross_weights(which, test[0].source)[2]
     print(f"{name:12}  cross-attention weights from {weights.min():.2f} to {weights.max():.2f};", end=" ")
-    print(f"keys differ from token to token by {keys.std(axis=2).mean():.4f}")
+    print(f"keys differ from token to token by {K.numpy().std(axis=2).mean():.4f}")  # (1, H, Tk, D)
 
 # %% [markdown]
-# It writes much the same whatever the source is, for it looks at all source tokens alike. In its first steps the memory
-# became (almost) the same vector for every token, and keys that are all equal give equal weights, whatever the query.
-# Nothing tells it any more which source token to look at, so it learns only which German words are frequent, and which
-# follow each other.
+# It writes the same for both, for it looks at all source tokens alike. The memory has become (almost) the same vector
+# for every token, and keys that are all equal give equal weights, whatever the query. What the source says does not
+# reach the decoder, so it learns only which German words are frequent, and which follow each other.
 #
 # ## Beam search
 #
-# The model gives $P(y_t \mid y_1 \dots y_{t-1}, X)$. We want the whole text $Y$ that is most probable. **Greedy**
-# search takes the best token at each step, and can be wrong. Here is a tree of what some model could say to *a kitten*.
-# The numbers are the probabilities of the next token:
+# The model gives $P(y_t \mid y_1, \dots, y_{t-1}, X)$. We want the whole text $Y$ that is most probable. **Greedy**
+# search takes the most probable token at each step, and can miss it. Here is a tree of what some model could say to *a
+# kitten*. The numbers are the probabilities of the next token:
 
 # %%
-TREE = {
+TREE = {  # beginning: {next token: probability}
     (): {"ein": 0.55, "eine": 0.45},
     ("ein",): {"Kätzchen": 0.36, "Katzenkind": 0.34, "Junges": 0.30},
     ("eine",): {"Katze": 0.54, "kleine": 0.46},
@@ -561,8 +570,8 @@ for text, p in sorted(leaves(), key=lambda leaf: -leaf[1]):
     print(f"{p:.4f}  {' '.join(text)}")
 
 # %% [markdown]
-# Greedy search begins with *ein*, $0.55$ against $0.45$, and then takes *Kätzchen*: 0.1980 in all. But *eine Katze* has
-# 0.2066. After *ein* there are three ways to go on, which share its probability; greedy search does not look ahead.
+# Greedy search begins with *ein*, $0.55$ against $0.45$, and then takes *Kätzchen*: 0.1980 in all. But *eine Katze*
+# has 0.2066. After *ein* there are three ways to go on, which share its probability; greedy search does not look ahead.
 #
 # A **beam** keeps the $k$ best beginnings instead of one. At each step every beginning is continued with every token,
 # and of all these candidates the $k$ most probable go on; those that end in `<eos>` are taken out and kept. By hand,
@@ -614,13 +623,15 @@ figure
 # been shared among three. The winner is *eine Katze*, the most probable text of all.
 #
 # **Is the most probable text the best one?** Each further token multiplies with a number below 1, so probability
-# favours short texts: *eine kleine Katze* says more, and has 0.2008. Dividing by the length would favour long ones. The
-# length penalty stands between (Wu et al. 2016, equation 14). With $|Y|$ tokens, `<eos>` included:
+# favours short texts: *eine kleine Katze* says more, and has 0.2008. The mean of the $\log p$ over the tokens can err
+# to the other side, where a text is lengthened with tokens that are easy to guess. The length penalty stands between
+# (Wu et al. 2016, equation 14). With $|Y|$ tokens, `<eos>` included:
 #
-# $$\mathrm{score}(Y) = \frac{\log P(Y \mid X)}{\mathrm{lp}(Y)}, \qquad \mathrm{lp}(Y) = \Big(\frac{5 + |Y|}{6}\Big)^{\alpha}$$
+# $$\mathrm{score}(Y) = \frac{\log P(Y \mid X)}{\mathrm{lp}(Y)}, \qquad
+# \mathrm{lp}(Y) = \Big(\frac{5 + |Y|}{6}\Big)^{\alpha}$$
 #
-# $\alpha = 0$ changes nothing, $\alpha = 1$ is nearly the mean over tokens, and the paper uses 0.6. Since $\log P$ is
-# negative, a larger divisor makes a better score.
+# $\alpha = 0$ changes nothing, a larger $\alpha$ helps long texts more, and the Transformer's paper takes 0.6. Since
+# $\log P$ is negative, a larger divisor makes a better score.
 
 # %% tags=["deterministic"]
 for alpha in (0.0, 0.6):
@@ -631,7 +642,7 @@ for alpha in (0.0, 0.6):
 
 # %% [markdown]
 # With the penalty the longer text wins: $-1.6055 / 1.2754$ is nearer to zero than $-1.5772 / 1.1884$. The library's
-# search must find the same. It asks a model for logits; our tree becomes one in a few lines.
+# search must find the same. It asks a model for logits; our tree becomes a model in a few lines.
 
 # %% tags=["deterministic"]
 WORDS = ["<pad>", "<bos>", "<eos>", *sorted({token for row in TREE.values() for token in row} - {"<eos>"})]
@@ -640,7 +651,10 @@ WORDS = ["<pad>", "<bos>", "<eos>", *sorted({token for row in TREE.values() for 
 class TreeModel:
     """Logits (B, T, V) of the next token after each beginning, from the tree."""
 
-    config, context_length, modules = TransformerConfig(vocab_size=len(WORDS), block_size=8), 8, lambda self: iter(())
+    config, context_length = TransformerConfig(vocab_size=len(WORDS), block_size=8), 8  # what beam_search wants to know
+
+    def modules(self):
+        return iter(())  # it has no layers
 
     def __call__(self, input_ids, decoder_input_ids, attention_mask):
         logits = np.full((*decoder_input_ids.shape, len(WORDS)), -1e9)
@@ -658,8 +672,8 @@ for beam, alpha in ((1, 0.0), (2, 0.0), (2, 0.6)):
 # ## Attention as alignment
 #
 # Which source word does a German word come from? Nobody told the model. But to write *kaufen* it must have looked at
-# *buy*. The last layer's cross-attention, as the mean of its four heads; a row is a word at the moment when it is
-# written:
+# *buy*. The cross-attention of the last block, as the mean of its four heads, white for the weight 0 and black for 1; a
+# row is a word at the moment when it is written:
 
 # %%
 maps = [cross_weights(model, text) for text in ("today i will buy a red lamp .", "she must look for the small dog .")]
@@ -674,24 +688,29 @@ figure
 
 # %% [markdown]
 # Follow the rows. *kaufen*, at the end of the German sentence, looks back at *buy* in the middle of the English one.
-# Many words look at more than one: *werde* looks at the subject, from which it takes its form (where it read *will*,
-# this layer does not show), and article and adjective look at their own word *and at the noun*, since without its
-# gender their ending cannot be chosen.
+# Some words look at more than one: article and adjective at their own word *and at the noun*, since without its gender
+# their ending cannot be chosen. And *werde* looks at the subject, from which it takes its form; where it read *will*,
+# this block does not show.
 #
-# Attention was invented as an alignment like this (Bahdanau et al. 2015, on top of an LSTM). It remains a hint and no
-# proof: look at all heads of both layers for the second sentence, and you find some whose looks have no meaning that we
-# could name.
+# Attention was invented as an alignment like this (Bahdanau et al. 2015, for a recurrent network). It remains a hint
+# and no proof: here are all heads of both blocks for the second sentence, and among them some whose looks have no
+# meaning that we could name.
 
 # %%
 read, written, weights = maps[1]
-attention_figure(weights, read, written)
+figure = attention_figure(weights, read, written)
+figure.set_size_inches(7, 4)
+figure.supxlabel("looks at", fontsize=9)
+figure.supylabel("writes", fontsize=9)
+figure
 
 # %% [markdown]
 # ## English and German as people write them
 #
-# The same model, larger, on 45,000 pairs of short sentences from Tatoeba. (The benchmark can train an LSTM with
-# attention, Bahdanau et al. 2015, on the same pairs; the table shows the models that were run.) BLEU and chrF (chapter
-# 12) compare what a model writes with translations by people, from 0 to 100.
+# The same model, larger, on 45,000 pairs of short sentences that volunteers translated (Tatoeba). Its rival is chapter
+# 6's LSTM as encoder and decoder, with attention between them (Bahdanau et al. 2015): about as many parameters, the
+# same pairs, as many steps. BLEU and chrF (chapter 12) compare what a model writes with translations by people, from 0
+# to 100; more is better.
 
 # %%
 found = results("translation")
@@ -699,27 +718,43 @@ print(f"{'':14}{'parameters':>11}{'steps':>7}   {'search':28}{'BLEU':>6}{'chrF':
 for name, run in found["models"].items():
     for search, row in run["searches"].items():
         print(f"{name:14}{run['parameters']:11,}{run['steps']:7,}   {search:28}{row['bleu']:6.1f}{row['chrf']:6.1f}")
+widest = {name: list(run["searches"].values())[-1]["bleu"] for name, run in found["models"].items()}
+order = sorted(widest, key=lambda name: -widest[name])
+print(f"ahead: {order[0]}, by {widest[order[0]] - widest[order[-1]]:.1f} BLEU")
 run = found["models"]["transformer"]
 print(f"\nthe Transformer was trained on {run['training_pairs']:,} pairs, {run['epochs']:.1f} times each; tested on {run['test_sentences']:,} sentences:")
 for example in run["examples"][::2]:
     print(f"   {example['source']:26} {example['written']:34} ({example['references'][0]})")
 
 # %% [markdown]
-# Common sentences are right, and rare words are where it fails: it has seen them a few times or never, and then it
-# writes something fluent. That is what a decoder does when the memory tells it little; you have met the extreme case
-# above. Its cross-attention for a sentence of the test part, in which *met* becomes two words, *habe* and *getroffen*,
-# with the rest of the sentence between them:
+# In so short a training the LSTM need not be behind: that words follow each other is built into it, and the Transformer
+# has to learn it. ([Chapter 10](10_lstm_against_gpt.ipynb) compares the two in earnest. The paper's model read a
+# hundred times as many pairs.)
+#
+# Look at the sentences. Common ones are right; rare words are where it fails. It has seen them a few times or never,
+# and then it writes something fluent: that is what a decoder does when the memory tells it little, and you have met the
+# extreme case above. Here is its cross-attention for a sentence of the test part, in which *met* becomes two words,
+# *habe* and *getroffen*, with the rest of the sentence between them. (A row writes, a column is looked at, as above; a
+# rare word is several tokens.)
 
 # %%
 Image(f"../benchmarks/results/{run['attention']['picture']}", width=680)
+
+# %% [markdown]
+# In the last layer *habe* and *getroffen* both look at *met*, and also at `<eos>`, where the encoder may have put
+# anything. The rival has one map instead of twelve, and most of it can be read at a glance:
+
+# %%
+Image(f"../benchmarks/results/{found['models']['seq2seq-lstm']['attention']['picture']}", width=290)
 
 # %% [markdown]
 # ## Exercises
 #
 # Fill in the function, take the `#` before the checker away, and run the cell.
 #
-# **Exercise 8.1.** Teacher forcing: what does the decoder read? Of labels $(B, T)$, padded with $-100$, make its input
-# $(B, T)$: `bos` first, then the labels moved to the right by one place. Where a label is $-100$ it reads `pad`.
+# **Exercise 8.1.** Teacher forcing: what does the decoder read? Of labels $(B, T)$, filled up with $-100$ (which the
+# loss leaves out) where a sentence is shorter, make its input $(B, T)$: `bos` first, then the labels moved to the right
+# by one place. Where a label is $-100$ it reads `pad`.
 
 # %%
 def shifted_right(labels, bos, pad):
@@ -729,8 +764,8 @@ def shifted_right(labels, bos, pad):
 # from checks.chapter_08 import check_shifted_right; check_shifted_right(shifted_right)
 
 # %% [markdown]
-# **Exercise 8.2.** Cross-entropy with label smoothing, from the formula: `logits` $(V,)$, the right token `r`,
-# $\varepsilon$; one number.
+# **Exercise 8.2.** Cross-entropy with label smoothing, from the formula: of `logits` $(V,)$, the right token `r` and
+# $\varepsilon$ make one number. It must also be right for logits of 1000.
 
 # %%
 def smoothed_loss(logits, r, eps):
@@ -751,8 +786,9 @@ def learning_rate(n, C, w):
 
 # %% [markdown]
 # **Exercise 8.4.** Beam search. `next_tokens(beginning)` takes a tuple of tokens and gives a dict: token to
-# probability, as above. Keep the `k` most probable candidates at each step, take those out that end in `"<eos>"`, and
-# stop when none is left to go on. Return the ended text with the best score as a tuple, `"<eos>"` included.
+# probability, as above; it begins with `()`. At each step keep the `k` most probable of all candidates, take those out
+# that end in `"<eos>"`, and stop when none is left to go on. Of the texts that were taken out return the one with the
+# best $\mathrm{score}(Y)$, as a tuple, `"<eos>"` included.
 
 # %%
 def search(next_tokens, k, alpha):
@@ -841,7 +877,7 @@ check_parameters(parameters_solution)
 # - [minilm/models/transformer.py](../minilm/models/transformer.py): the model, and where it differs from the paper;
 #   [its tests](../tests/models/test_transformer.py).
 # - [minilm/nn/blocks.py](../minilm/nn/blocks.py): one block for post-norm and pre-norm, with and without
-#   cross-attention.
+#   cross-attention. (Post-norm: the norm behind the sum, as here. Pre-norm: before each part, as in chapter 9.)
 # - [minilm/generation/beam_search.py](../minilm/generation/beam_search.py): the search for a batch of sources, with a
 #   cache; [its tests](../tests/generation/test_beam_search.py) compare it with all texts that there are.
 # - [minilm/models/seq2seq_lstm.py](../minilm/models/seq2seq_lstm.py): an LSTM with attention for the same task.

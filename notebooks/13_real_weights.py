@@ -108,7 +108,8 @@ attempt("a wrong shape", struct.pack("<Q", len(wrong)) + wrong + weight.tobytes(
 # have four bits. Thirty-two weights $w_i$ share a scale $d$ and a minimum $m$, both float16, and each has an integer
 # $q_i$ from 0 to 15:
 #
-# $$w_i = d \, q_i + m, \qquad \text{16 bytes of } q \text{ (two in a byte)} + 2 + 2 = 20 \text{ bytes for 32 weights, 5 bits each.}$$
+# $$w_i = d \, q_i + m, \qquad
+# \text{16 bytes of } q \text{ (two in a byte)} + 2 + 2 = 20 \text{ bytes for 32 weights, 5 bits each.}$$
 
 # %% tags=["deterministic"]
 rng = np.random.default_rng(0)

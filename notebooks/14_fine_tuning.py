@@ -17,8 +17,8 @@
 # - teach a chat model to answer, with the loss on the answer only;
 # - ask a model by examples in its prompt, score its answers, and take off what it says anyway.
 #
-# **What it needs:** BERT (chapter 11), the two published models of chapter 13 (`make pretrained`), gradients of a matrix product
-# (chapter 2).
+# **What it needs:** BERT (chapter 11), the two published models of chapter 13 (`make pretrained`), gradients of a
+# matrix product (chapter 2).
 
 # %%
 import numpy as np
@@ -42,8 +42,9 @@ from minilm.training import add_lora, lora_layers, merge_lora, prepare_method
 # %% [markdown]
 # ## A task of our own
 #
-# Thirty-two short sentences, written here, about people and animals. We ask two questions of each: is the deed **kind** or not, and **who acts**, the animal or the
-# person? The words for testing are all other words than those for training: other people, other animals. (The verbs are the same eight.)
+# Thirty-two short sentences, written here, about people and animals. We ask two questions of each: is the deed **kind**
+# or not, and **who acts**, the animal or the person? The words for testing are all other words than those for training:
+# other people, other animals. (The verbs are the same eight.)
 
 # %% tags=["deterministic"]
 UNKIND, KIND = ("kicked", "chased", "attacked", "frightened"), ("helped", "greeted", "comforted", "guarded")
@@ -68,14 +69,17 @@ print(len(train), "to learn from,", len(test), "to be tested on")
 # %% [markdown]
 # ## What is transferred?
 #
-# Thirty-two sentences are not enough to learn English. So we start from a model that knows it: all-MiniLM-L6-v2, which was trained on a billion pairs of sentences to put what means the same near
-# each other. The simplest way to use it: take its vectors as *features* that never change, and learn one linear layer on them,
+# Thirty-two sentences are not enough to learn English. So we start from a model that knows it: all-MiniLM-L6-v2, which
+# was trained on a billion pairs of sentences to put what means the same near each other. The simplest way to use it:
+# take its vectors as *features* that never change, and learn one linear layer on them,
 #
-# $$p(\text{yes} \mid e) = \frac{1}{1 + e^{-(w \cdot e + b)}}, \qquad e \in \mathbb R^{384} \text{ the sentence's vector, of length 1.}$$
+# $$p(\text{yes} \mid e) = \frac{1}{1 + e^{-(w \cdot e + b)}}, \qquad
+# e \in \mathbb R^{384} \text{ the sentence's vector, of length 1.}$$
 #
-# For a sentence with the answer $y \in \{0, 1\}$ the loss is $-\log p$ of that answer, and with $z = w \cdot e + b$ and $dp/dz = p (1 - p)$ its derivative by $z$ is
-# $-(1 - p) = p - 1$ for $y = 1$, and $p$ for $y = 0$: in both cases $p - y$. So over $N$ sentences the gradient of the mean loss
-# is $\frac1N \sum_n (p_n - y_n)\, e_n$ for $w$, and $\frac1N \sum_n (p_n - y_n)$ for $b$.
+# For a sentence with the answer $y \in \{0, 1\}$ the loss is $-\log p$ of that answer, and with $z = w \cdot e + b$ and
+# $dp/dz = p (1 - p)$ its derivative by $z$ is $-(1 - p) = p - 1$ for $y = 1$, and $p$ for $y = 0$: in both cases
+# $p - y$. So over $N$ sentences the gradient of the mean loss is $\frac1N \sum_n (p_n - y_n)\, e_n$ for $w$, and
+# $\frac1N \sum_n (p_n - y_n)$ for $b$.
 
 # %% tags=["deterministic"]
 encoder = SentenceEncoder.load()
@@ -86,8 +90,8 @@ answers_train, answers_test = (np.array([row[1:] for row in rows]) for rows in (
 def linear_layer(e, y, steps=2000, rate=10.0):
     w, b = np.zeros(e.shape[1]), 0.0
     for _ in range(steps):
-        g = 1 / (1 + np.exp(-(e @ w + b))) - y
-        w, b = w - rate * e.T @ g / len(y), b - rate * g.mean()
+        p = 1 / (1 + np.exp(-(e @ w + b)))
+        w, b = w - rate * e.T @ (p - y) / len(y), b - rate * (p - y).mean()
     return w, b
 
 
@@ -102,9 +106,11 @@ for column, question in enumerate(("is it kind?", "who acts? ")):
 print(f"cosine of {train[0][0]!r} and {train[1][0]!r}: {e_train[0] @ e_train[1]:.2f}")
 
 # %% [markdown]
-# What the features carry is learnt at once, and holds for people and animals that were never seen with an answer. What they do not carry
-# cannot be learnt on top of them: whoever acts, the words are the same, and to this encoder the two sentences are nearly one. The linear layer learns the answers by heart and fails on others.
-# **Always look first whether frozen features are enough.** It costs seconds.
+# What the features carry is learnt at once, and holds for people and animals that were never seen with an answer. What
+# they hardly carry is hardly learnt on top of them: whoever acts, the words are the same, and to this encoder the two
+# sentences are nearly one. With 384 weights for 32 sentences the linear layer learns the answers by heart all the same,
+# and on the others it gains little over a coin. **Always look first whether frozen features are enough.** It costs
+# seconds.
 #
 # ## How much to train
 #
@@ -113,19 +119,23 @@ print(f"cosine of {train[0][0]!r} and {train[1][0]!r}: {e_train[0] @ e_train[1]:
 # | method | what is trained |
 # |---|---|
 # | frozen | a head on top; the model gives features |
-# | last | the last block too |
-# | LoRA | small additions to some matrices, see below |
+# | LoRA | the head, and small additions to some matrices, see below |
+# | last | the head and the last block |
 # | full | everything |
 #
-# What it costs in memory: each weight is there once. Each *trained* weight also has a gradient and the two running means of Adam. With $N$ weights of which $n$ are trained, in float32,
+# What it costs in memory: each weight is there once. Each *trained* weight also has a gradient and the two running
+# means of Adam. With $N$ weights of which $n$ are trained, in float32,
 #
-# $$\text{bytes} = 4\,(N + 3 n) \quad \text{(and the activations, which all methods but frozen need).}$$
+# $$\text{bytes} = 4\,(N + 3 n)$$
+#
+# and the activations that the backward pass needs: those from the top of the model down to the lowest weight that is
+# trained.
 
 # %% tags=["deterministic"]
 sizes = {}
 for method in ("frozen", "lora", "last", "full"):
     bert, _ = from_pretrained("all-MiniLM-L6-v2", kind=BERTForSequenceClassification, num_labels=2)
-    prepare_method(bert, method, head=("classifier", "bert.pooler"))
+    prepare_method(bert, method, head=("classifier", "bert.pooler"))  # the two layers on top (chapter 11)
     N, n = bert.num_parameters(), sum(p.size for p in bert.parameters() if p.requires_grad)
     sizes[method] = (N, n)
     print(f"{method:7} {n:12,} of {N:,} parameters are trained, {100 * n / N:6.2f} %")
@@ -148,13 +158,22 @@ figure
 # %% [markdown]
 # ## LoRA
 #
-# A linear layer computes $y = x W^\top + b$ for rows $x$, with $W$ of shape (out, in). Full fine-tuning adds some $\Delta W$ of the same shape to it. Is there something simple about $\Delta W$? Take the gradient. With
-# $N$ rows $x$ and $G = \partial \mathcal L / \partial y$, of shape ($N$, out),
+# A linear layer computes $y = x W^\top + b$ for rows $x$, with $W$ of shape (out, in). Full fine-tuning adds some
+# $\Delta W$ of the same shape to it. Is there something simple about $\Delta W$? It is put together from gradients, one
+# in each step. So take a gradient. With $N$ rows $x$ and $G = \partial \mathcal L / \partial y$, of shape ($N$, out),
 #
 # $$\frac{\partial \mathcal L}{\partial W} = G^\top x = \sum_{n=1}^{N} g_n^\top x_n :$$
 #
-# a sum of $N$ matrices of rank 1. Its rank is at most $N$; and where the examples have much in common, a few directions carry nearly all of it. The *singular values* tell: they are the lengths of the directions of a matrix, the largest first. Here are
-# those of a trained matrix and those of its gradient for our question, all 32 sentences at once ($N$ counts their tokens, some 250).
+# Each $g_n^\top x_n$ is a column times a row. All its rows are multiples of one row: it has *rank* 1. A sum of
+# $N$ of them has rank $N$ at most, and where the examples have much in common, a few directions carry nearly all of it.
+# How many, `np.linalg.svd` tells. It writes any matrix as
+#
+# $$M = \sum_i s_i\, u_i v_i^\top, \qquad s_1 \ge s_2 \ge \dots \ge 0,$$
+#
+# with columns $u_i$ of length 1 that are perpendicular to each other, and likewise $v_i$. The sum of the squares of all
+# entries of $M$ is $\sum_i s_i^2$, and no matrix of rank $r$ is nearer to $M$ than the first $r$ terms. The $s_i$ are
+# called *singular values*. Here are those of a trained matrix and those of its gradient for our question, all 32
+# sentences at once ($N$ counts their tokens, some 250).
 
 # %%
 class Classifier(nn.Module):
@@ -198,19 +217,25 @@ for (name, array), colour in zip(spectra.items(), (GREY, COLOURS[0]), strict=Tru
     part = (singular[:8] ** 2).sum() / (singular**2).sum()
     axes.semilogy(np.arange(1, 65), (singular / singular[0])[:64], color=colour, label=f"{name}: 8 directions carry {part:.0%}")
 axes.axvline(8, color=GREY, linestyle="--", linewidth=0.8)
-axes.set(xlabel="direction", ylabel="singular value / the first", title="query, key and value of the last block")
+axes.set(xlabel="direction, $i$", ylabel="$s_i / s_1$", title="query, key and value of the last block")
 axes.title.set_fontsize(10)
 axes.legend(frameon=False)
 figure
 
 # %% [markdown]
-# (The per cent are of the sum of squares.) So let us ask for a change of small rank from the beginning (Hu et al. 2021). A matrix of rank $r$ is a product of a tall and a wide one:
+# (The per cent are of $\sum_i s_i^2$.) What the model has learnt needs many directions, what this task asks to change
+# needs few. That does not prove that the sum of many such gradients, rescaled by Adam, has a small rank too. But it is
+# worth a trial: let us ask for a change of small rank from the beginning (Hu et al. 2021). A matrix of rank $r$ is a
+# product of a tall and a wide one:
 #
-# $$\Delta W = c \, B A, \qquad A \in \mathbb R^{r \times \text{in}}, \quad B \in \mathbb R^{\text{out} \times r}, \qquad c = \alpha / r,$$
+# $$\Delta W = c \, B A, \qquad
+# A \in \mathbb R^{r \times \text{in}}, \quad B \in \mathbb R^{\text{out} \times r}, \qquad c = \alpha / r,$$
 #
 # $$y = x W^\top + b + c \, (x A^\top) B^\top .$$
 #
-# $W$ is frozen, $A$ and $B$ are trained: $r\,(\text{in} + \text{out})$ numbers in the place of $\text{in} \cdot \text{out}$. The number $\alpha$ is fixed; dividing it by $r$ lets a learning rate that was good for one $r$ serve for another.
+# $W$ is frozen, $A$ and $B$ are trained: $r\,(\text{in} + \text{out})$ numbers in the place of
+# $\text{in} \cdot \text{out}$. The number $\alpha$ is fixed. $B A$ is a sum of $r$ matrices of rank 1; divided by $r$
+# it does not grow with their number, and a learning rate that was good for one $r$ serves for another.
 
 # %%
 matrices_figure([[
@@ -219,12 +244,16 @@ matrices_figure([[
 ]], cell=0.2)  # fmt: skip
 
 # %% [markdown]
-# **Gradients.** Write $z = x A^\top$, of shape ($N$, $r$). Then $y = \dots + c\, z B^\top$, and by the rule for products (chapter 2)
+# **Gradients.** Write $z = x A^\top$, of shape ($N$, $r$). Then $y = \dots + c\, z B^\top$, and by the rule for
+# products (chapter 2)
 #
-# $$\frac{\partial \mathcal L}{\partial B} = c \, G^\top z, \qquad \frac{\partial \mathcal L}{\partial z} = c \, G B, \qquad \frac{\partial \mathcal L}{\partial A} = c \, (G B)^\top x .$$
+# $$\frac{\partial \mathcal L}{\partial B} = c \, G^\top z, \qquad
+# \frac{\partial \mathcal L}{\partial z} = c \, G B, \qquad
+# \frac{\partial \mathcal L}{\partial A} = c \, (G B)^\top x .$$
 #
-# **How to begin.** At first the model should be what it was: $B A = 0$. If both were zero, both gradients would be zero, for ever: $z = 0$ and $G B = 0$. So $B = 0$ and $A$ is drawn at random. Then $\partial \mathcal L / \partial B$ is not zero, and after one step of
-# $B$, neither is that of $A$.
+# **How to begin.** At first the model should be what it was: $B A = 0$. If both were zero, both gradients would be
+# zero, for ever: $z = 0$ and $G B = 0$. So $B = 0$ and $A$ is drawn at random. Then $\partial \mathcal L / \partial B$
+# is not zero, and after one step of $B$, neither is that of $A$.
 
 # %% tags=["deterministic"]
 rng = np.random.default_rng(0)
@@ -253,7 +282,8 @@ for name, B in (("at the beginning, B = 0", np.zeros((4, 2))), ("later", rng.nor
     layer.lora_A.grad = layer.lora_B.grad = None
 
 # %% [markdown]
-# **The merge.** When training is over, $(x A^\top) B^\top = x (B A)^\top$ lets us add $c B A$ to $W$ once, and the layer costs what it did before:
+# **The merge.** When training is over, $(x A^\top) B^\top = x (B A)^\top$ lets us add $c B A$ to $W$ once, and the
+# layer costs what it did before:
 #
 # $$x W^\top + c\,(x A^\top) B^\top = x\,(W + c\, B A)^\top .$$
 
@@ -272,7 +302,8 @@ print(f"query, key and value of MiniLM: {full:,} weights; with r = {r} {low:,}, 
 # %% [markdown]
 # ## Who acts? Once more
 #
-# We put adapters on the attention of the last two blocks, since that is where the words of a sentence meet. The head and the adapters are trained, and nothing else.
+# We put adapters on the attention of the last two blocks, since that is where the words of a sentence meet. The head
+# and the adapters are trained, and nothing else.
 
 # %%
 chosen = add_lora(model.bert, [f"blocks.{k}.attention.{m}_proj" for k in (4, 5) for m in ("qkv", "out")], rank=4, alpha=16)
@@ -328,17 +359,21 @@ for axes, (title, e, column) in zip(figure.subplots(1, 3), panels, strict=True):
     axes.set_xticks([])
     axes.set_yticks([])
     axes.legend(fontsize=7, framealpha=0.8)
-figure.supxlabel("the two directions of most change, sentences of the test", fontsize=9)
+figure.supxlabel("the two directions in which the vectors vary most, sentences of the test", fontsize=9)
 figure
 
 # %% [markdown]
-# Frozen, the sentences lie in eight groups, one for each pair of a person and an animal: whom a sentence names is what the encoder finds most telling. Within a group the kind and the unkind lie a little apart, and who acts makes next to no
-# difference. Adapted, who acts is the direction of most change.
+# Frozen, the sentences lie in eight groups, one for each pair of a person and an animal: whom a sentence names is what
+# the encoder finds most telling. Within a group the kind and the unkind lie a little apart, and who acts makes next to
+# no difference. Adapted, the vectors vary most with who acts.
 #
-# A word of honesty: that two blocks and so few steps would do was found by trying, on these very sentences; with adapters on all blocks the test became worse again while the loss fell on. So this test has been used up, and a fresh one would be a little less kind (chapter 12).
+# A word of honesty: that two blocks and so few steps would do was found by trying, on these very sentences; with
+# adapters on all blocks the test became worse again while the loss fell on. So this test has been used up, and a fresh
+# one would be a little less kind (chapter 12).
 #
-# **What was lost?** Fine-tuning for one question may spoil the answer to others (*forgetting*). We ask for kindness on the adapted features. And since the frozen weights are still what they were, taking
-# the adapters away brings the old model back: one model in memory can serve many tasks, with some tens of kilobytes for each.
+# **What was lost?** Fine-tuning for one question may spoil the answer to others (*forgetting*). We ask for kindness on
+# the adapted features. And since the frozen weights are still what they were, taking the adapters away brings the old
+# model back: one model in memory can serve many tasks, with some tens of kilobytes for each.
 
 # %%
 kind = linear_layer(adapted_train, answers_train[:, 0])
@@ -353,17 +388,21 @@ merge_lora(model.bert)
 print("layers after merge_lora:", {type(block.attention.qkv_proj).__name__ for block in model.bert.blocks})
 
 # %% [markdown]
-# Nobody asked for kindness during the training, so nothing kept it: the features, which told it without a fault before, now tell it badly. A model that shall stay good at something needs examples of it among its training data, or adapters that can be taken off.
-
-# %% [markdown]
+# Nobody asked for kindness during the training, so nothing kept it: the features, which told it without a fault before,
+# now tell it badly. A model that shall stay good at something needs examples of it among its training data, or adapters
+# that can be taken off.
+#
 # ## Ten thousand reviews
 #
-# Thirty-two sentences are a demonstration. The committed run fine-tunes the same encoder on nine tenths of 10,662 sentences of film reviews, and scores the last tenth. The row `lstm` is a pair of LSTMs (chapter 6), one from each end of the sentence, with all to learn. The bars are three standard errors (chapter 12): what lies within them is no difference.
+# Thirty-two sentences are a demonstration. The committed run fine-tunes the same encoder on nine tenths of 10,662
+# sentences of film reviews, and scores the last tenth. The row `lstm` is a pair of LSTMs (chapter 6), one from each end
+# of the sentence, with all to learn. (`macro F1` is the mean of the $F_1$ of the two classes, chapter 12; the seconds
+# are those of one core.)
 
 # %%
 methods = results("finetuning")["methods"]
 for name, row in methods.items():
-    print(f"{name:7} {row['trained_parameters']:11,} trained   {row['seconds']:6.0f} s   {row['peak_memory_mb']:5.0f} MB",
+    print(f"{name:7} {row['trained_parameters']:11,} trained   {row['cpu_seconds']:6.0f} s   {row['peak_memory_mb']:5.0f} MB",
           f"  accuracy {row['accuracy']:.3f}   macro F1 {row['macro_f1']:.3f}")  # fmt: skip
 
 # %%
@@ -371,24 +410,34 @@ figure = new_figure()
 figure.set_size_inches(7, 2.6)
 axes = figure.subplots()
 for (name, row), colour in zip(methods.items(), COLOURS, strict=False):
-    error = 3 * np.sqrt(row["accuracy"] * (1 - row["accuracy"]) / 1066)  # 1,066 sentences are scored
+    error = 3 * np.sqrt(row["accuracy"] * (1 - row["accuracy"]) / 1066)  # a tenth of the sentences is scored
     axes.errorbar(row["trained_parameters"], row["accuracy"], error, fmt="o", color=colour, capsize=3)
-    axes.annotate(name, (row["trained_parameters"], row["accuracy"]), (6, 4), textcoords="offset points", fontsize=9)
+    side, shift = ("right", -6) if name == "lstm" else ("left", 6)
+    place = (row["trained_parameters"], row["accuracy"])
+    axes.annotate(name, place, (shift, 4), textcoords="offset points", fontsize=9, ha=side)
 axes.set_xscale("log")
 axes.set(xlabel="trained parameters", ylabel="accuracy, 3 standard errors")
 axes.margins(x=0.15)
 figure
 
 # %% [markdown]
+# How to read it. The bars are three standard errors: where a point lies within the bar of another, these sentences do
+# not tell the two apart (chapter 12). From `frozen` over `lora` to `full`: what does each further trained weight bring,
+# and what does it cost in time and memory? And `lstm` against the others: what was the billion pairs of sentences
+# worth, with these labels?
+#
 # ## Instruction tuning
 #
-# A language model continues text. Asked "What is the sun?" it may well continue with nine more questions, as in an examination. To make it *answer*, it is trained on conversations (Ouyang et al. 2022). The text is laid out by the
-# chat template (chapter 13), and training is next-token prediction as before, with one change: **the loss counts the answer only.** With tokens $x_1 \dots x_T$ and $\mathcal A$ the set of places $t$ where $x_t$ is the
-# assistant's to write,
+# A language model continues text. Asked "What is the sun?" it may well continue with nine more questions, as in an
+# examination. To make it *answer*, it is trained on conversations (Ouyang et al. 2022). The text is laid out by the
+# chat template (chapter 13), and training is next-token prediction as before, with one change: **the loss counts the
+# answer only.** With tokens $x_1 \dots x_T$ and $\mathcal A$ the set of places $t$ where $x_t$ is the assistant's to
+# write,
 #
 # $$\text{loss} = -\frac{1}{|\mathcal A|} \sum_{t \in \mathcal A} \log p(x_t \mid x_1 \dots x_{t-1}).$$
 #
-# The question is read, since it stands in the condition; but the model does not learn to ask it. The token that ends the turn is in $\mathcal A$: otherwise it would never learn to stop.
+# The question is read, since it stands in the condition; but the model does not learn to ask it. The token that ends
+# the turn is in $\mathcal A$: otherwise it would never learn to stop.
 
 # %% tags=["deterministic"]
 chat, tokenizer = from_pretrained("smollm2-135m-instruct", context_length=512)
@@ -403,7 +452,9 @@ for ids, learned in parts:
     print("learned" if learned else "read   ", [tokenizer.decode([i]) for i in ids])
 
 # %% [markdown]
-# The place $t$ is predicted from the places before it, so in a batch the label stands one place *earlier*: at the last token of the question stands the first of the answer. Labels of $-100$ are left out by the loss.
+# The place $t$ is predicted from the places before it, so in a batch the label stands one place *earlier*: at the last
+# token that is read before the answer stands the first of the answer. Labels of $-100$ (a dash in the picture) are left
+# out by the loss.
 
 # %% tags=["deterministic"]
 tokens = [i for ids, _ in parts for i in ids]
@@ -474,20 +525,31 @@ figure
 print(f"mean over all {surprise.mean():.2f} nats; over the answer {surprise[counted].mean():.2f}, which is {counted.mean():.0%} of the tokens")
 
 # %% [markdown]
-# Without the mask, most of the gradient would go into guessing questions. The committed run: SmolLM2 learns to say of a film review whether it is positive or negative, in one word, with LoRA.
+# Without the mask, most of the loss would be about guessing what is asked, and so would the gradient. The committed
+# run: SmolLM2, which was tuned on conversations by those who published it, learns one task more, to say in one word
+# whether a film review is positive or negative. It trains with LoRA, and sees each example once.
 
 # %%
 figures = results("instruction_tuning")
-print({key: figures["settings"][key] for key in ("instruction", "scored", "steps", "examples")})
-for name, row in figures["parts"].items():
+settings, names = figures["settings"], {"before": "as published", "answers": "loss on answers", "everything": "loss on all"}
+print(f"{settings['instruction'].strip()!r}  {settings['examples']} examples; scored: {settings['scored']}\n")
+for part, row in figures["parts"].items():
     learned = f"{row['tokens_learned']:,} of {row['tokens_read']:,} tokens learned" if "tokens_read" in row else "not trained"
-    print(f"{name:12} right word {row['exact_match']:5.1f} %   loss of the answers {row['answer_loss']:.3f} nats   {learned}")
+    print(f"{names[part]:16} right word {row['exact_match']:5.1f} %   loss of the answers {row['answer_loss']:.3f} nats   {learned}")
+for part, row in figures["parts"].items():
+    print(f"\n{names[part]}:", *(f"   {r['right']:9} <- {r['reply'][:80]!r}" for r in row["replies"][:3]), sep="\n")
 
 # %% [markdown]
+# *Right word* counts the replies that are the word and nothing else; of 200 questions its standard error is three and a
+# half points at most. The loss is that of the right answer, for questions that were held out. Look at the replies too:
+# a model can fail by its form, because it says something else about the review, or by its judgment. Which of the two
+# does the training mend? (*Loss on all*, if it was run, is the same number of steps without the mask.)
+#
 # ## Prompting: no training at all
 #
-# There is a way to give a model a task that changes no weight: write examples into the text that it continues (Brown et al. 2020). "Review: ... Sentiment: positive", some times over, and then the question. How does one read the answer? One can let it
-# write. Surer is to *score* the possible answers $a$, of tokens $a_1 \dots a_m$, after the prompt $q$:
+# There is a way to give a model a task that changes no weight: write examples into the text that it continues (Brown et
+# al. 2020). "Review: ... Sentiment: positive", some times over, and then the question. How does one read the answer?
+# One can let it write. Surer is to *score* the possible answers $a$, of tokens $a_1 \dots a_m$, after the prompt $q$:
 #
 # $$\log p(a \mid q) = \sum_{j=1}^{m} \log p(a_j \mid q, a_1 \dots a_{j-1}),$$
 #
@@ -498,7 +560,7 @@ prompt = FewShotPrompt("Review: {text}\nSentiment:")
 q = prompt.write("i left the cinema smiling", [("dull and far too long", "negative")])
 print(q)
 for answer in (" positive", " negative"):
-    question, whole = tokenizer.encode(q), tokenizer.encode(q + answer)
+    question, whole = tokenizer.encode(q), tokenizer.encode(q + answer)  # a space begins a token: q's own stay as they are
     with no_grad():
         log_p = F.log_softmax(chat(whole[None, :-1])).numpy()[0]
     by_hand = sum(log_p[t - 1, whole[t]] for t in range(len(question), len(whole)))
@@ -506,7 +568,8 @@ for answer in (" positive", " negative"):
     print(f"log p({answer!r} | q) = {by_hand:.2f}, the library {library:.2f}")
 
 # %% [markdown]
-# Ten reviews, written here, with 0, 1, 2 and 4 examples. The score that decides is the difference $\log p(\text{positive} \mid q) - \log p(\text{negative} \mid q)$.
+# Ten reviews, written here, with 0, 1, 2 and 4 examples. The score that decides is the difference
+# $\log p(\text{positive} \mid q) - \log p(\text{negative} \mid q)$.
 
 # %%
 reviews = [
@@ -530,8 +593,10 @@ for shots in (0, 1, 2, 4):
           f"the difference is {(both[10:, 0] - both[10:, 1]).mean():+.1f}")  # fmt: skip
 
 # %% [markdown]
-# One example, which was positive, and the model says positive to nearly everything, even to a text that says nothing. **A prompt changes what is said anyway.** This can be measured and taken off (*calibration*, Zhao et al. 2021): let $\bar p_k$ be the mean probability of answer $k$ after texts without content. An honest judge
-# would have nothing to say about those; so weigh each answer by $1 / \bar p_k$, which makes them equal there,
+# One example, which was positive, and the model says positive to nearly everything, even to a text that says nothing.
+# **A prompt changes what is said anyway.** This can be measured and taken off (*calibration*, Zhao et al. 2021): let
+# $\bar p_k$ be the mean probability of answer $k$ after texts without content. An honest judge would have nothing to
+# say about those; so weigh each answer by $1 / \bar p_k$, which makes them equal there,
 #
 # $$\hat k = \arg\max_k \frac{p(k \mid q)}{\bar p_k} = \arg\max_k \big( \log p(k \mid q) - \log \bar p_k \big).$$
 
@@ -554,28 +619,35 @@ figure.supxlabel("reviews; blue: in truth positive. dashed: where calibration pu
 figure
 
 # %% [markdown]
-# Ten sentences show how it works, and not how good it is: the error of 8 out of 10 is larger than most differences (chapter 12). The committed run has 300 sentences of real reviews:
+# Ten sentences show how it works, and not how good it is: the standard error of 8 out of 10 is larger than most
+# differences (chapter 12). The committed run has 300 sentences of real reviews, and more than one set of examples; in
+# brackets stand the worst and the best of them.
 
 # %%
 figures = results("few_shot")
 print(figures["scored"], "| standard error at one half:", round(figures["standard_error_at_one_half"], 3))
 for shots, row in figures["shots"].items():
-    print(f"{shots} examples: right on {100 * row['accuracy']:.1f} %, calibrated {100 * row['accuracy_calibrated']:.1f} %",
-          f"({row['sets_of_examples']} set of examples)")  # fmt: skip
+    written = []
+    for key in ("accuracy", "accuracy_calibrated"):
+        mean, least, most = (100 * row[key + end] for end in ("", "_least", "_most"))
+        written.append(f"{mean:.1f} % ({least:.1f} to {most:.1f})")
+    print(f"{shots} examples, {row['sets_of_examples']} sets: right on {written[0]}, calibrated {written[1]}")
 
 # %% [markdown]
-# In this run more examples do not help, and calibration helps in some cases and harms in one. What Brown et al. showed is a matter of size: their models had up to 175 billion parameters. Which examples, in which order, moves the figure by more than their number.
+# More examples need not help, and calibration may harm: look for both in the table, and at how far it is from the worst
+# set of examples to the best. What Brown et al. showed is a matter of size: their models had up to 175 billion
+# parameters, this one has 135 million.
 #
 # ## Which one, and when?
 #
 # | | needs | costs for each question | changes the model |
 # |---|---|---|---|
-# | prompting | a handful of examples | reads the examples every time | no |
+# | prompting | no labels, or a handful | reads the examples every time | no |
 # | frozen features | tens to thousands of labels | one pass, shared by all tasks | no |
 # | LoRA | hundreds of labels | nothing more, once merged | a small file for each task |
 # | full | thousands of labels | nothing more | a whole model for each task |
 #
-# The first column is a rule of thumb. The order in which to try them is from top to bottom, and to stop where it is good enough.
+# What each needs is a rule of thumb. Try them from top to bottom, and stop where it is good enough.
 #
 # ## Exercises
 #
@@ -590,7 +662,8 @@ def lora_forward(x, W, b, A, B, alpha):
 # from checks.chapter_14 import check_lora_forward; check_lora_forward(lora_forward)
 
 # %% [markdown]
-# **Exercise 14.2.** Its gradients.
+# **Exercise 14.2.** Its gradients with respect to $A$ and $B$, in this order, from the gradient $G$ of the loss with
+# respect to $y$.
 
 # %%
 def lora_gradients(x, A, B, alpha, G):
@@ -601,7 +674,8 @@ def lora_gradients(x, A, B, alpha, G):
 # from checks.chapter_14 import check_lora_gradients; check_lora_gradients(lora_gradients)
 
 # %% [markdown]
-# **Exercise 14.3.** From a conversation in parts to what the trainer takes: ids and labels, one shorter than the conversation.
+# **Exercise 14.3.** From a conversation in parts to what the trainer takes: ids and labels, both one shorter than the
+# conversation. A label is the token that comes next if that one is learned, else $-100$.
 
 # %%
 def to_example(parts):
@@ -612,7 +686,7 @@ def to_example(parts):
 # from checks.chapter_14 import check_to_example; check_to_example(to_example)
 
 # %% [markdown]
-# **Exercise 14.4.** The calibrated choice.
+# **Exercise 14.4.** The calibrated choice: which of the $K$ answers, for each of $N$ prompts?
 
 # %%
 def choose(scores, content_free):
@@ -662,7 +736,12 @@ check_choose(choose)
 # %% [markdown]
 # ## What to read next
 #
-# - [minilm/nn/lora.py](../minilm/nn/lora.py), the layer, and [minilm/training/lora.py](../minilm/training/lora.py), a whole model with its file of adapters.
-# - [minilm/training/finetuning.py](../minilm/training/finetuning.py): the four methods. [examples/documents_finetuning.py](../examples/documents_finetuning.py): the few lines that many articles print, on our own BERT.
-# - [minilm/text/instructions.py](../minilm/text/instructions.py) and [minilm/evaluation/multiple_choice.py](../minilm/evaluation/multiple_choice.py).
-# - [tests/training](../tests/training), [tests/text](../tests/text), [tests/evaluation](../tests/evaluation): what holds all this.
+# - [minilm/nn/lora.py](../minilm/nn/lora.py), the layer, and [minilm/training/lora.py](../minilm/training/lora.py), a
+#   whole model with its file of adapters.
+# - [minilm/training/finetuning.py](../minilm/training/finetuning.py): the four methods.
+#   [examples/documents_finetuning.py](../examples/documents_finetuning.py): the few lines that many articles print, on
+#   our own BERT.
+# - [minilm/text/instructions.py](../minilm/text/instructions.py) and
+#   [minilm/evaluation/multiple_choice.py](../minilm/evaluation/multiple_choice.py).
+# - [tests/training](../tests/training), [tests/text](../tests/text), [tests/evaluation](../tests/evaluation): what
+#   holds all this.

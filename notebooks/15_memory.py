@@ -20,7 +20,7 @@
 # the KV cache ([chapter 9](09_gpt.ipynb)).
 #
 # Timings in this chapter are those of the machine that built the page. Run it on yours: the numbers will differ, the
-# shapes of the curves will not.
+# shapes of the curves hardly.
 
 # %%
 import time
@@ -170,7 +170,8 @@ print(f"peak {peak / 1e9:.1f} GFLOP/s, bandwidth {bandwidth / 1e9:.1f} GB/s, rid
 # $$I \approx \frac{2 B C^2}{4 C^2} = \frac{B}{2}$$
 #
 # Half a flop a byte for each row. $B$ is how many tokens go through the layer together. The picture below shows
-# $C = 3072$, for $B$ from 1 to 512, and the addition from the beginning.
+# $C = 3072$, for $B$ from 1 to 512, and the addition from the beginning. The hollow mark is an experiment: one row
+# again, the same intensity, but $W$ so small that it stays in a near cache.
 
 # %%
 C = 3072
@@ -181,6 +182,9 @@ for B in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512):
     out = np.empty((B, C), np.float32)
     t = seconds(lambda X=X, out=out: np.matmul(X, W.T, out=out), at_least=0.3)
     points.append((B, intensity(2 * B * C * C, C * C + 2 * B * C), 2 * B * C * C / t, t))
+near = W[:256, :256].copy()  # 256 KB
+row = rng.standard_normal((1, 256), dtype=np.float32)
+t_near = seconds(lambda: [np.matmul(row, near.T) for _ in range(100)]) / 100
 
 figure = new_figure()
 figure.set_size_inches(7, 3.8)
@@ -190,6 +194,7 @@ axes.plot(intensities, reached, "o", color=COLOURS[0], label="X Wᵀ with B rows
 for B, I, rate in zip(Bs, intensities, reached, strict=True):
     if B in (1, 8, 64, 512):
         axes.annotate(f"B = {B}", (I, rate), xytext=(7, -13), textcoords="offset points", fontsize=8, color=COLOURS[0])
+axes.plot(intensities[0], 2 * 256**2 / t_near, "o", color=COLOURS[0], markerfacecolor="white", label="1 row, W in a cache")
 axes.plot(intensity(1, 3), N / additions, "s", color=COLOURS[1], label="x + y")
 draw_roofs(axes, {"": peak}, bandwidth, [intensity(1, 3), *intensities])
 axes.axvline(peak / bandwidth, color=GREY, linestyle=":", linewidth=1)
@@ -198,14 +203,16 @@ axes.set_title("the roofline of the machine that built this page, one core", fon
 figure
 
 # %% [markdown]
-# One row stands on the slope: it fetches all of $W$ for its few flops. On the slope twice as many rows give twice the
-# rate, which is to say: **the second row is free**, because the weights have to be fetched anyway. From the ridge on
-# the rate stays, and every row costs.
+# One row fetches all of $W$ for its few flops, far left of the ridge. That it waits for memory the hollow mark shows:
+# with $W$ near at hand the same program is much faster. (It stands above the roof, for the roof is that of the main
+# memory.) Up the slope, twice as many rows may have twice the rate, which is to say: **the second row is
+# free**, because the weights have to be fetched anyway. From the ridge on, every row costs.
 #
-# Two things that you may see here. Between one row and two the rate can *fall*: NumPy hands a vector to one routine
-# and a matrix to another, and the second first copies $W$ into an order that suits it. After that jump more rows are
-# nearly free for a while, as they should be. And a point can lie a little above the roof: a part of the arrays may
-# still be in a cache.
+# The roof is what no program can pass; it does not say that a program gets there. The addition is on the slope, since
+# we took the bandwidth from programs of its kind. NumPy's routine for one row may ask for $W$ less well, and stay below.
+# And between one row and two the rate can *fall*: two rows are a matrix, for which there is another routine, and that
+# one first copies $W$ into an order that suits it. The copy costs the same for 2 rows and for 16, so here, too, the
+# further rows are nearly free; only where there are so many that the copy no longer counts is the flat roof near.
 #
 # ## Blocks: how a product gets its intensity
 #
@@ -247,7 +254,8 @@ print(f"fetched {plain.fetched} bytes; the matrices have {matrices}: each came {
 # **The cure.** Cut the matrices into blocks of `BLOCK` $\times$ `BLOCK` numbers. Multiply block by block, so that a
 # block of $a$, one of $b$ and one of $y$ are in the cache at a time, and are used up before they are thrown out:
 #
-# $$y_{[m:m+\mathtt{BLOCK}],\, [n:n+\mathtt{BLOCK}]} = \sum_{k = 0, \mathtt{BLOCK}, \dots} a_{[m:m+\mathtt{BLOCK}],\, [k:k+\mathtt{BLOCK}]}\;
+# $$y_{[m:m+\mathtt{BLOCK}],\, [n:n+\mathtt{BLOCK}]} =
+# \sum_{k = 0, \mathtt{BLOCK}, \dots} a_{[m:m+\mathtt{BLOCK}],\, [k:k+\mathtt{BLOCK}]}\;
 # b_{[k:k+\mathtt{BLOCK}],\, [n:n+\mathtt{BLOCK}]}$$
 #
 # How many numbers are fetched? There are $(n / \mathtt{BLOCK})^3$ products of blocks, each fetches two blocks of
@@ -293,7 +301,7 @@ left.axhline(3 * n * n * 8 / 1e6, color=COLOURS[2], linewidth=1, label="the thre
 left.axvline((size / 24) ** 0.5, color=COLOURS[1], linestyle=":", label="three blocks fill the cache")
 left.set(xscale="log", yscale="log", xlabel="BLOCK", ylabel="fetched (MB)")
 left.set_xticks(block_sizes, block_sizes)
-left.set_ylim(0.012, 30)
+left.set_ylim(0.004, 30)
 left.minorticks_off()
 left.legend(frameon=False, fontsize=7.5, loc="lower left")
 right.set(xlim=(0, 13), ylim=(13, 0), aspect="equal")
@@ -332,12 +340,15 @@ figure
 # each query, as the next chapter explains):
 #
 # $$M_{\text{fused}} = 4\, B H T D\, b + 4\, B H T$$
+#
+# Take the peak and the bandwidth of an H100, a large GPU (chapter 17 opens one), from its data sheet, for matrix
+# products of float16:
 
 # %% tags=["deterministic"]
 B, H, T, D, b = 8, 16, 1024, 64, 2  # the size of a GPT-2 layer, float16
 F = 2 * (2 * B * H * T * T * D)
 moved = {"formula": 4 * B * H * T * D * b + 4 * B * H * T * T * b, "fused": 4 * B * H * T * D * b + 4 * B * H * T}
-gpu_peak, gpu_bandwidth = 989e12, 3.35e12  # an H100's tensor cores in 16 bits, and its memory, from the data sheet
+gpu_peak, gpu_bandwidth = 989e12, 3.35e12  # flops a second, bytes a second
 print(f"ridge of an H100: {gpu_peak / gpu_bandwidth:.0f} flops a byte")
 for name, M in moved.items():
     t_memory, t_compute = M / gpu_bandwidth, F / gpu_peak

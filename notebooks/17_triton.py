@@ -435,7 +435,8 @@ figure
 # tells the time below which no kernel can go. For attention there is a third roof. Every weight is an exponential,
 # and an SM computes only 16 of them a clock:
 #
-# $$t \ge \max\Big(\frac{\text{flops}}{\pi}, \frac{\text{bytes}}{\beta}, \frac{\text{exponentials}}{132 \cdot 16 \cdot 1.83 \cdot 10^9 / \text{s}}\Big)$$
+# $$t \ge \max\Big(\frac{\text{flops}}{\pi}, \frac{\text{bytes}}{\beta},
+# \frac{\text{exponentials}}{132 \cdot 16 \cdot 1.83 \cdot 10^9 / \text{s}}\Big)$$
 
 # %% tags=["deterministic"]
 B, H, T = 8, 16, 4096

@@ -15,6 +15,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def seconds_in(result: Any) -> float:
+    """What the work took: what a result says itself, or else its parts together, with their training."""
+    if not isinstance(result, Mapping):
+        return 0.0
+    if "seconds" in result:
+        return float(result["seconds"])
+    return float(result.get("training_seconds", 0.0)) + sum(map(seconds_in, result.values()))
+
+
 def megabytes(count: float) -> str:
     return f"{count / 2**20:,.0f} MB"
 

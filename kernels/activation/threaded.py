@@ -1,16 +1,17 @@
 """Activations on a block of an array that is in the cache: the value in place, and the slope for the backward pass.
 
-    gelu_tanh    z h,  h = (1 + tanh u) / 2,  u = c z + c k z³        slope h + 2 u' z h (1 - h),  u' = c + 3 c k z²
-    gelu         z Φ(z), Φ the normal distribution function           slope Φ(z) + z φ(z),  φ(z) = e^(-z²/2) / sqrt(2π)
-    silu         z h,  h = (1 + tanh(z / 2)) / 2, the sigmoid of z    slope h + z h (1 - h)
-    relu         max(z, 0)                                            slope 1 where z > 0, else 0
+    gelu_tanh    y = z h,   h = (1 + tanh u) / 2,   u = c z + c k z³
+                 y' = h + 2 u' z h (1 - h),   u' = c + 3 c k z²
+    gelu         y = z Φ(z),   y' = Φ(z) + z φ(z),   φ(z) = e^(-z²/2) / sqrt(2π)
+    silu         y = z h,   h = (1 + tanh(z / 2)) / 2,   y' = h + z h (1 - h)
+    relu         y = max(z, 0),   y' = [z > 0]
 
-with c = sqrt(2 / pi) and k = 0.044715. What is new here: the slope is computed while the value is, from what both
-share, and kept instead of z. Backward is then one multiplication.
+with c = sqrt(2 / pi), k = 0.044715, y' the slope and Φ the normal distribution function. What is new here: the slope is
+computed while the value is, from what both share, and kept instead of z. Backward is then one multiplication.
 
 NumPy has no error function, so Φ comes from its tail, with u = |z| (a fitted ratio of polynomials; see `TAIL`):
 
-    q = Φ(-u) = e^(-u²/2) A(u) / B(u)        y = max(z, 0) - u q        slope = 1/2 ± (1/2 - q + u φ(u)), the sign of z
+    q = Φ(-u) = e^(-u²/2) A(u) / B(u),   y = max(z, 0) - u q,   y' = 1/2 ± (1/2 - q + u φ(u))      ± the sign of z
 
 This way the exponential serves Φ and φ, and nothing cancels where z is negative and y nearly 0.
 

@@ -1,9 +1,9 @@
 """Activations in Triton: functions of a tile in float32, without a kernel or a launch of their own.
 
-    gelu_tanh    z (1 + tanh u) / 2 = z sigmoid(2 u),  u = sqrt(2/pi) (z + 0.044715 z^3)
-    gelu         z (1 + erf(z / sqrt 2)) / 2
-    silu         z sigmoid(z)
-    relu         max(z, 0)
+    gelu_tanh    y = z (1 + tanh u) / 2 = z sigmoid(2 u),   u = sqrt(2/pi) (z + 0.044715 z^3)
+    gelu         y = z (1 + erf(z / sqrt 2)) / 2
+    silu         y = z sigmoid(z)
+    relu         y = max(z, 0)
 
 ACTIVATION is known when the kernel is compiled, so only the branch that is taken is in the machine code. Cost:
 some ten to thirty flops an element, and no memory traffic.

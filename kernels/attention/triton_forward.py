@@ -5,7 +5,11 @@ registers, and lets the keys and values pass by in blocks of BLOCK_K, through sh
 
     scores  = scale Q Kᵀ + mask,   top' = max(top, rowmax scores),   weights = 2^(scores - top')
     total   = total 2^(top - top') + rowsum weights
-    out     = out 2^(top - top') + dropped(weights) V          and at the end  out / total,  lse = top + log total
+    out     = out 2^(top - top') + dropped(weights) V
+
+and at the end
+
+    out     = out / total,   lse = top + log2 total
 
 The GPU has an instruction for 2^x and none for e^x, so scores, top and lse are in units of log2 here: log2(e) goes into
 the scale. Blocks in which nothing is masked take a loop without masks; blocks that no query sees are skipped.

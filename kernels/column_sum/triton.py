@@ -1,10 +1,10 @@
-"""Column sums in Triton: y[c] = sum over n of x[n, c], for x (N, C).
+"""Column sums in Triton: y[c] = sum_n x[n, c], for x (N, C).
 
 New here: many programs must add into one result. Atomic additions would do it, in an order that differs from
 run to run, and so with other roundings each time. Two stages fix the order:
 
-    part[p, c] = sum of x[n, c] over the rows n of part p        one program for each part and block of columns
-    y[c]       = sum of part[p, c] over p                        the same kernel again, on P rows
+    part[p, c] = sum_n x[n, c]           n the rows of part p: one program for each part and block of columns
+    y[c]       = sum_p part[p, c]        the same kernel again, on P rows
 
 Cost: N C elements read, 2 P C float32 written and read again (P parts, few), N C additions: all of it memory
 traffic. What it does not do: sums along other axes, or of integers.

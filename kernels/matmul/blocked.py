@@ -5,7 +5,7 @@
 A tile of y needs BLOCK_M rows of a and BLOCK_N columns of b, K numbers each, and there are M N / (BLOCK_M
 BLOCK_N) tiles. So the numbers fetched into the cache, each from memory or from the next larger cache, are
 
-    M N K (1 / BLOCK_M + 1 / BLOCK_N)      instead of the 2 M N K of rung 0,      and 2 M N K flops as before.
+    M N K (1 / BLOCK_M + 1 / BLOCK_N)      instead of the 2 M N K of rung 0, and 2 M N K flops as before
 
 With square tiles of 128 in float16 that is 64 flops for each byte. BLOCK_K does not occur: it is only how much
 of the rows is held at a time. `fetched_bytes` is this count, and the tests hold the loop below to it.

@@ -178,7 +178,7 @@ def _fill(a: Any, b: Any, y: Any, bias: Any, residual: Any, z: Any, activation: 
 def product(
     a: Any, b: Any, bias: Any = None, activation: str = "none", residual: Any = None, z: Any = None
 ) -> Any:
-    """y (..., M, N) = f(a (..., M, K) b (..., K, N) + bias) + residual; leading axes broadcast, any strides.
+    """y = f(a b + bias) + residual, for a (..., M, K), b (..., K, N): leading axes broadcast, any strides.
 
     With an epilogue, a and b are single matrices. `z`, if given, is filled with what f was applied to.
     """

@@ -1,6 +1,6 @@
 """What the recurrent operations share on the fast CPU path: rows on their own threads, products in panels.
 
-    z_t = W_ih x_t + b_ih + W_hh h_(t-1) + b_hh,    h_t = a function of z_t, element by element
+    z_t = W_ih x_t + b_ih + W_hh h_(t-1) + b_hh,    h_t = f(z_t)      f element by element
 
 A step waits for the step before, but no row of the batch waits for another. New against the textbook bodies: a thread
 takes its rows through all T steps, in arrays of its own that stay in the cache, and nobody waits in between. What needs

@@ -69,20 +69,22 @@ def load(path: Path) -> tuple[Any, Any]:
     from minilm.cli import evaluate_kinds
     from minilm.errors import CheckpointError
     from minilm.models import BERTForQuestionAnswering
+    from minilm.pretrained import locate
     from minilm.text import WordPieceTokenizer
 
+    make = "`minilm finetune all-MiniLM-L6-v2 --task answer --data FILE`, where FILE has questions like SQuAD's"
+    if not locate(path).exists():
+        raise CheckpointError(f"there is no folder {path}: a model that answers questions is made with {make}")
     model, tokenizer = evaluate_kinds.load(path)
     if not isinstance(model, BERTForQuestionAnswering) or not isinstance(tokenizer, WordPieceTokenizer):
         raise CheckpointError(
-            f"{path} holds a {type(model).__name__}, which does not answer questions: make one that does with "
-            "`minilm finetune all-MiniLM-L6-v2 --task answer --data FILE`, where FILE has questions like SQuAD's"
+            f"{path} holds a {type(model).__name__}, which does not answer questions: make one that does with {make}"
         )
     return model, tokenizer
 
 
 def _text(context: str | None, file: Path | None) -> str:
-    import sys
-
+    from minilm.cli import stdin
     from minilm.errors import ConfigurationError
     from minilm.text import read_text
 
@@ -91,7 +93,7 @@ def _text(context: str | None, file: Path | None) -> str:
     if file is None:
         assert context is not None
         return context
-    return sys.stdin.read() if str(file) == "-" else read_text(file)
+    return stdin.text() if str(file) == "-" else read_text(file)
 
 
 def _around(text: str, begin: int, end: int) -> str:

@@ -2,10 +2,12 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+LONGEST_REPLY = 512  # tokens
 HELP = "/exit ends, /new forgets what was said, Ctrl-C stops a reply"
 
 
@@ -17,7 +19,10 @@ def chat(
         str | None, typer.Option(help="Answer this and end; - reads it from stdin.", metavar="TEXT")
     ] = None,
     system: Annotated[str | None, typer.Option(help="What the model is told about its part.", metavar="TEXT")] = None,
-    tokens: Annotated[int, typer.Option(min=1, help="The most that a reply may have.", metavar="N")] = 512,
+    tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="The most that a reply may have (512, or half of a small context).", metavar="N"),
+    ] = None,
     temperature: Annotated[
         float, typer.Option(help="Below 1 bolder, above 1 wilder; 0: always the most probable.", metavar="X")
     ] = 0.2,
@@ -46,6 +51,7 @@ def chat(
     """
     import secrets
 
+    from minilm.cli import stdin
     from minilm.errors import ConfigurationError, DataError, TokenizerError
     from minilm.generation import SamplingSettings, stream_text
     from minilm.pretrained import Conversation, from_pretrained, load_chat_template
@@ -54,11 +60,16 @@ def chat(
     if plain and prompt is None:
         raise ConfigurationError("--plain writes on from a text: give it with --prompt")
     settings = SamplingSettings(temperature, None, top_p, repetition_penalty)
+    _check(Path(model))
     llama, tokenizer = from_pretrained(model, context_length=context)
     if tokenizer is None or not hasattr(llama, "decode"):
         raise ConfigurationError(f"{model} cannot chat: that takes a model that writes, and its tokenizer")
+    if tokens is None:
+        tokens = min(LONGEST_REPLY, max(1, llama.context_length // 2))
     generator = Generator(secrets.randbits(32) if seed is None else seed)
-    prompt = sys.stdin.read().strip() if prompt == "-" else prompt
+    prompt = stdin.text().strip() if prompt == "-" else prompt
+    if prompt is not None and not (prompt if plain else prompt.strip()):
+        raise DataError("there is nothing to answer: the prompt is empty")
     if prompt is not None and plain:
         _show(stream_text(llama, tokenizer, prompt, tokens, settings, generator))
         return
@@ -89,23 +100,43 @@ def chat(
     _say(_summary([*turns, *conversation.turns]))
 
 
+def _check(path: Path) -> None:
+    """Raise ConfigurationError if the model is one that `minilm train` made, and nobody taught to answer."""
+    from minilm.cli.evaluate_kinds import load_language_model
+    from minilm.cli.output import shown
+    from minilm.errors import ConfigurationError
+    from minilm.training import list_checkpoints
+
+    published = (path / "config.json").is_file() and not (path / "manifest.json").is_file()
+    if not published and (list_checkpoints(path) or (path / "manifest.json").is_file()):
+        load_language_model(path)  # another kind does not even go on with a text, and it says so
+        raise ConfigurationError(
+            f"{path} is a model of ours that goes on with a text (minilm sample {shown(path)}) and was not taught to "
+            f"answer: minilm finetune {shown(path)} --task instruct --data pairs.jsonl --out runs/tuned"
+        )
+
+
 def _messages() -> Iterator[str]:
     """What is typed, line by line, until /exit or the end; empty lines are passed over."""
-    terminal = sys.stdin.isatty()
-    if terminal:
-        import contextlib
+    from minilm.cli import stdin
 
-        with contextlib.suppress(ImportError):
-            import readline  # noqa: F401 - gives input() a line that can be edited
-    while True:
-        try:
-            message = input("> " if terminal else "").strip()
-        except EOFError:
-            return
+    for line in _typed() if sys.stdin.isatty() else stdin.lines():
+        message = line.strip()
         if message == "/exit":
             return
         if message:
             yield message
+
+
+def _typed() -> Iterator[str]:
+    """The lines that somebody types at a terminal."""
+    import contextlib
+
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401 - gives input() a line that can be edited
+    with contextlib.suppress(EOFError):
+        while True:
+            yield input("> ")
 
 
 def _show(pieces: Iterator[str]) -> None:

@@ -36,13 +36,16 @@ def classify(
     from itertools import islice
     from json import dumps
 
-    from minilm.errors import ConfigurationError
+    from minilm.cli.output import cut_short
+    from minilm.errors import ConfigurationError, DataError
     from minilm.pretrained import TextClassifier
 
     if texts and file is not None:
         raise ConfigurationError("a TEXT and a --file: classify one of them at a time")
     if not texts and file is None and sys.stdin.isatty():
         raise ConfigurationError(f'what shall be classified? Give a text, as in: minilm classify {run} "a fine film"')
+    if texts and not all(text.strip() for text in texts):
+        raise DataError("there is nothing to classify: a text is empty")
     classifier = TextClassifier.load(run)
     width = max(map(len, classifier.names))
     lines = iter(texts) if texts else _lines(file)
@@ -56,15 +59,18 @@ def classify(
                 typer.echo(dumps(found, ensure_ascii=False))
             else:
                 typer.echo(f"{label:<{width}}  {probability:.4f}  {text}")
+    if classifier.cut:
+        typer.echo(cut_short(classifier.cut, classifier.max_tokens), err=True)
 
 
 def _lines(file: Path | None) -> Iterator[str]:
     """The lines with text in them of a file, or of stdin."""
+    from minilm.cli import stdin
     from minilm.errors import DataError
     from minilm.text import iter_text
 
     found = False
-    pieces = (line for piece in iter_text(file) for line in piece.split("\n")) if file is not None else sys.stdin
+    pieces = (line for piece in iter_text(file) for line in piece.split("\n")) if file is not None else stdin.lines()
     for line in pieces:
         if line.strip():
             found = True

@@ -16,6 +16,9 @@ def embed(
     data: Annotated[
         list[str] | None, typer.Option(help="Texts: a file or a folder; may be given again.", metavar="PATH")
     ] = None,
+    text_column: Annotated[
+        str, typer.Option(help="Of a CSV or JSONL: the column or field with the text.", metavar="NAME")
+    ] = "text",
     by: Annotated[str, typer.Option(help="What a text of --data is: a line, or a paragraph.", metavar="UNIT")] = "line",
     top: Annotated[int, typer.Option(min=1, help="How many to show.", metavar="N")] = 5,
     out: Annotated[Path | None, typer.Option(help="Write the vectors (N, C) as .npy.", metavar="FILE")] = None,
@@ -33,7 +36,8 @@ def embed(
     """
     import numpy as np
 
-    from minilm.errors import ConfigurationError
+    from minilm.cli.output import cut_short
+    from minilm.errors import ConfigurationError, DataError
     from minilm.pretrained import SentenceEncoder, nearest
 
     if by not in ("line", "paragraph"):
@@ -42,7 +46,9 @@ def embed(
         raise ConfigurationError("--search needs the texts to search: --data FILE")
     if out is not None and not out.parent.is_dir():
         raise ConfigurationError(f"--out {out}: there is no folder {out.parent}")
-    texts = [*(sentences or []), *_texts(data or [], by)]
+    if not all(text.strip() for text in [*(sentences or []), *([] if search is None else [search])]):
+        raise DataError("a text is empty: there is nothing in it that could mean something")
+    texts = [*(sentences or []), *_texts(data or [], text_column, by)]
     if not texts:
         raise ConfigurationError('give texts to embed: minilm embed "one text" "another", or --data FILE')
     if len(texts) > MOST_PAIRED and search is None and out is None:
@@ -62,16 +68,18 @@ def embed(
             typer.echo(f"{cosine:.4f}  {texts[place]}")
     elif out is None:
         _similarities(texts, vectors, top)
+    if encoder.cut:
+        typer.echo(cut_short(encoder.cut, encoder.max_tokens), err=True)
 
 
-def _texts(sources: list[str], by: str) -> list[str]:
+def _texts(sources: list[str], column: str, by: str) -> list[str]:
     """The lines, or the paragraphs, of files; each once, without the empty ones."""
     import re
 
     from minilm.text import read_documents
 
     found: dict[str, None] = {}
-    for document in (d for source in sources for d in read_documents(source)):
+    for document in (d for source in sources for d in read_documents(source, column)):
         parts = document.splitlines() if by == "line" else re.split(r"\n\s*\n", document)
         found.update(dict.fromkeys(" ".join(part.split()) for part in parts))
     found.pop("", None)

@@ -26,8 +26,15 @@ def evaluate(
     ] = "test",
     text_column: Annotated[str, typer.Option(help="Column or field with the text.", metavar="NAME")] = "text",
     label_column: Annotated[str, typer.Option(help="Column or field with the class.", metavar="NAME")] = "label",
+    source_column: Annotated[
+        str | None, typer.Option(help="Of pairs in a CSV or JSONL: what is read.", metavar="NAME")
+    ] = None,
+    target_column: Annotated[
+        str | None, typer.Option(help="And what is to be written; both else as in the training.", metavar="NAME")
+    ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Score the first N documents only, or N tokens of a text.", metavar="N")
+        int | None,
+        typer.Option(min=1, help="Score N documents only (the first; of classes, all over), or N tokens.", metavar="N"),
     ] = None,
     context: Annotated[
         int | None,
@@ -57,18 +64,23 @@ def evaluate(
       minilm eval runs/gpt --split validation --stride 16 --json gpt.json
       minilm eval SmolLM2-135M-Instruct --data mytext.txt --stride 512
       minilm eval runs/translate --limit 500
+      minilm eval runs/reviews --data reviews.csv
       minilm eval runs/answer --data questions.json
     """
     import time
 
     from minilm.cli import evaluate_kinds as kinds
+    from minilm.cli.presets import choose
     from minilm.errors import ConfigurationError
 
     kinds.check_part(split)
+    choose("--errors", errors, ("strict", "replace", "ignore"))
     if json is not None and not json.parent.is_dir():
         raise ConfigurationError(f"--json {json}: there is no folder {json.parent}")
+    if json is not None and json.is_dir():
+        raise ConfigurationError(f"--json {json} is a folder: name a file in it")
     model, tokenizer = kinds.load(run)
-    chosen = kinds.choose_metric(model, metric)
+    chosen = kinds.choose_metric(model, metric, run)
     began = time.perf_counter()
     if chosen == "perplexity":
         text = kinds.read_text(run, tokenizer, data, split, text_column, errors, limit)
@@ -77,11 +89,11 @@ def evaluate(
         text = kinds.read_text(run, tokenizer, data, split, text_column, errors, limit)
         numbers = kinds.pseudo_perplexity(model, tokenizer, text, context)
     elif chosen == "accuracy":
-        numbers = kinds.accuracy(run, model, tokenizer, data, text_column, label_column, limit)
+        numbers = kinds.accuracy(run, model, tokenizer, data, text_column, label_column, errors, limit)
     elif isinstance(model, kinds.ANSWERERS):
         numbers = kinds.answers(model, tokenizer, run, data, limit, context, stride)
     else:
-        numbers = kinds.written(model, tokenizer, run, chosen, data, split, beam, limit)
+        numbers = kinds.written(model, tokenizer, run, chosen, data, split, beam, limit, source_column, target_column)
     kinds.show(str(run), chosen, numbers, tokenizer.type)
     if json is not None:
         seconds = time.perf_counter() - began

@@ -12,9 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from minilm.cli import pair_presets
 from minilm.cli import run as runs
 from minilm.cli.data import PARTS, TABLES, Sizes, encode, open_data, read_source
 from minilm.cli.output import facts, say, table
+from minilm.cli.pair_presets import PairSettings, is_pair_run
 from minilm.cli.presets import Settings
 from minilm.errors import CheckpointError, ConfigurationError, DataError, TokenizerError
 from minilm.evaluation import (
@@ -39,7 +41,8 @@ from minilm.models import (
     Seq2SeqLSTM,
     Transformer,
 )
-from minilm.text import OrderedBatches
+from minilm.text import CORPORA, Labelled, OrderedBatches, read_labelled, read_rows
+from minilm.text.readers import Errors
 from minilm.training import find_checkpoint
 
 WRITERS = (Transformer, Seq2SeqLSTM)
@@ -103,6 +106,22 @@ def load(path: Path) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def load_language_model(path: Path) -> tuple[Any, Any]:
+    """The same for a model that predicts the next token, and no other.
+
+    Raises:
+        CheckpointError: as `load`, or if it is of another kind.
+    """
+    model, tokenizer = load(path)
+    if not isinstance(model, GPT | Llama | LSTMLM):
+        pairs = isinstance(model, Transformer | Seq2SeqLSTM)
+        raise CheckpointError(
+            f"{path} holds a {type(model).__name__}, which does not go on with a text: "
+            + ("it reads one and writes another, see `minilm translate`" if pairs else "it only reads")
+        )
+    return model, tokenizer
+
+
 def _is_quantized(path: Path) -> bool:
     from minilm.training.checkpoint import read_state
 
@@ -120,8 +139,8 @@ def _is_published(path: Path) -> bool:
     return str(path).lower() in PACKAGES
 
 
-def choose_metric(model: Any, metric: str) -> str:
-    """The metric asked for, if it is one of the model's; its first one for "auto".
+def choose_metric(model: Any, metric: str, run: Path | None = None) -> str:
+    """The metric asked for, if it is one of the model's; for "auto" its first one, or ROUGE if its run summarizes.
 
     Raises:
         ConfigurationError: for a metric that there is not, or that says nothing of this model.
@@ -134,7 +153,8 @@ def choose_metric(model: Any, metric: str) -> str:
             "write one, or find answers in one"
         )
     if metric == "auto":
-        return own[0]
+        settings = _pair_settings(run) if run is not None and isinstance(model, WRITERS) else None
+        return "rouge" if settings is not None and settings.cut_sources else own[0]
     if metric not in METRICS:
         raise ConfigurationError(f"--metric is auto or one of {', '.join(METRICS)}, not {metric!r}")
     if metric not in own:
@@ -207,7 +227,9 @@ def perplexity(
 
 def pseudo_perplexity(model: Any, tokenizer: Any, text: Text, context: int | None = None) -> dict[str, Any]:
     """Loss and pseudo-perplexity of a text, each token hidden once."""
-    T = min(context or model.context_length, model.context_length, len(text.tokens) + 2)
+    if context is not None and context > model.context_length:
+        raise ConfigurationError(f"--context {context}: this model sees at most {model.context_length} tokens at once")
+    T = min(context or model.context_length, len(text.tokens) + 2)
     at_once = max(1, min(runs.TOKENS_AT_ONCE, LOGITS_AT_ONCE // model.config.vocab_size) // T)
     marks = tokenizer.mask_id, tokenizer.cls_id, tokenizer.sep_id
     batches = EachTokenHidden([text.tokens], at_once, T, *marks)
@@ -226,38 +248,45 @@ def accuracy(
     data: str | None,
     text_column: str,
     label_column: str,
+    errors: str = "strict",
     limit: int | None = None,
 ) -> dict[str, Any]:
-    """Accuracy, macro F1 and confusion matrix of a table with a text and a class on each row."""
+    """Accuracy, macro F1 and confusion matrix of a table with a text and a class on each row.
+
+    Without `data`: of the texts that `minilm finetune` held out.
+    """
+    from minilm.cli.finetune_classify import TEST
     from minilm.pretrained import TextClassifier
 
     if data is None:
-        raise DataError("name the texts and their classes with --data: a .csv, .tsv or .jsonl file")
-    texts, labels = (column[:limit] for column in _labelled(data, text_column, label_column))
+        own = (run.parent if (run / "manifest.json").is_file() else run) / TEST
+        if not own.is_file():
+            raise DataError(
+                f"{run} comes without texts of its own: name some with their classes, --data with a .csv, .tsv or "
+                ".jsonl file"
+            )
+        data, text_column, label_column = str(own), "text", "label"
+    rows = _labelled(data, text_column, label_column, errors)  # type: ignore[arg-type]
+    if limit is not None and limit < len(rows):  # from all over: data are often sorted by class
+        rows = [rows[i * len(rows) // limit] for i in range(limit)]
+    labels = [row.label.strip() for row in rows]
     K = model.config.num_labels
     known = own_class_names(run, model)
     names = known if set(labels) <= set(known) else class_names(labels, K)
     encode = TextClassifier(model, tokenizer, names).encode
-    examples = [{**encode(t), "labels": names.index(k)} for t, k in zip(texts, labels, strict=True)]
+    examples = [{**encode(t), "labels": names.index(k)} for (t, _), k in zip(rows, labels, strict=True)]
     examples.sort(key=lambda example: len(example["input_ids"]))  # little padding
     batches = OrderedBatches(examples, CLASSIFIED_AT_ONCE)
     return _numbers(data, evaluate_classifier(model, runs._watched(batches, "classifying"), names))
 
 
-def _labelled(data: str, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
+def _labelled(data: str, text_column: str, label_column: str, errors: Errors) -> list[Labelled]:
     """Texts and their classes, from a table, a folder with a file for each class or a corpus of such files."""
-    from minilm.text import CORPORA, read_documents, read_labelled
-
     if Path(data).is_dir() or (data in CORPORA and not Path(data).exists()):
-        examples = read_labelled(data)
-        return [text for text, _ in examples], [label for _, label in examples]
+        return read_labelled(data, errors=errors)
     if not {ending.lower() for ending in Path(data).suffixes} & TABLES:
         raise DataError(f"{data} is not a table of texts and their classes: give a .csv, .tsv or .jsonl file")
-    texts = read_documents(data, text_column)
-    try:
-        return texts, read_documents(data, label_column)
-    except DataError as error:
-        raise DataError(f"{error}. The classes are looked for in the column of --label-column") from error
+    return read_rows(data, text_column, label_column, errors)
 
 
 def own_class_names(run: Path, model: Any) -> list[str]:
@@ -300,6 +329,8 @@ def written(
     split: str,
     beam: int,
     limit: int | None = None,
+    source_column: str | None = None,
+    target_column: str | None = None,
 ) -> dict[str, Any]:
     """What the model writes for each source, against all targets that the source has."""
     from minilm.cli.pair_run import longest_source
@@ -307,7 +338,9 @@ def written(
     from minilm.text import PairTokenizer, read_pairs, references
 
     path = data if data is not None else _own_data(run) / f"{split}.tsv"
-    right = references(read_pairs(path))
+    settings = _pair_settings(run)
+    columns = (settings.source_column, settings.target_column) if settings is not None else ("source", "target")
+    right = references(read_pairs(path, source_column or columns[0], target_column or columns[1]))
     sources = list(right)[:limit]
     pairs = PairTokenizer(tokenizer)
     if pairs.vocab_size != model.config.vocab_size:
@@ -327,6 +360,14 @@ def written(
     }
     found = figures[metric](predictions, [right[source] for source in sources])
     return {**_numbers(data or split, found), "beam": beam}
+
+
+def _pair_settings(run: Path) -> PairSettings | None:
+    """How the model of a run's folder or checkpoint was trained; None where no run.json tells."""
+    for folder in (run, run.parent):
+        if (folder / "run.json").is_file() and is_pair_run(folder):
+            return pair_presets.load(folder / "run.json")
+    return None
 
 
 # ----- answers

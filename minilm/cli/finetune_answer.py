@@ -28,7 +28,10 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
     """The model with its head, and the questions of the file as windows of tokens; see `Task`."""
     # No dropout: in so few epochs it helps little, and drawing its masks would take as long as half of all else.
     with using_generator(Generator(options.seed).spawn("head")):
-        model, tokenizer = from_pretrained(model_path, kind=BERTForQuestionAnswering, dropout=0.0)
+        try:
+            model, tokenizer = from_pretrained(model_path, kind=BERTForQuestionAnswering, dropout=0.0)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"--task answer takes an encoder, a BERT: {error}") from error
     if not isinstance(model, BERTForQuestionAnswering) or not isinstance(tokenizer, WordPieceTokenizer):
         raise CheckpointError(f"{model_path} is no BERT with its vocab.txt, which answering questions needs")
     window = min(WINDOW, model.context_length) if options.max_length is None else options.max_length

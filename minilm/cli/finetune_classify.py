@@ -6,6 +6,7 @@ tokenizer are the words of the training part.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from minilm.text import (
     OrderedBatches,
     WordPieceTokenizer,
     WordTokenizer,
+    atomic_write,
     class_names,
     read_labelled,
     split_labelled,
@@ -31,6 +33,7 @@ LONGEST = 128  # tokens of a text, if --max-length does not say otherwise
 MIN_COUNT = 2  # a word that occurs once teaches nothing
 HEADINGS = {"accuracy": ("accuracy", 4), "macro_f1": ("macro F1", 4)}
 EVALUATED_AT_ONCE = 32
+TEST = Path("data", "test.jsonl")  # in the folder of the run: what `minilm eval` takes by itself
 
 
 def prepare(model_path: str, data: str, options: Options) -> Task:
@@ -58,6 +61,9 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
         if isinstance(model, BERTForSequenceClassification):
             save_pretrained(model, classifier.tokenizer, folder)
             write_class_names(folder, names)
+        (folder / TEST).parent.mkdir(exist_ok=True)
+        with atomic_write(folder / TEST) as file:
+            file.write("".join(json.dumps(example._asdict()) + "\n" for example in held_out).encode())
 
     def on_features() -> tuple[Any, Any, Any]:
         learnt, kept = (compute_features(model, part) for part in rows.values())

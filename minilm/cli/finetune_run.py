@@ -42,6 +42,7 @@ WARMUP = 0.06  # of the steps, as BERT's kin are fine-tuned (Liu et al. 2019)
 WEIGHT_DECAY = 0.01
 SAVES = 6  # in a run, at least
 ADAPTER = "adapter.safetensors"
+TESTS = ("data/test.json", "data/test.jsonl")  # what the tasks hold out, for `minilm eval`
 FINISHED = "figures"  # the key of run.json that a run has when it is over
 
 
@@ -92,6 +93,8 @@ def prepare(settings: Settings, module: Any) -> Task:
         raise ConfigurationError(f"--method is one of {', '.join(METHODS)}, not {settings.method!r}")
     if not 0 < settings.held_out < 1:
         raise ConfigurationError(f"--held-out is a part of the data, between 0 and 1, not {settings.held_out:g}")
+    if settings.epochs is not None and not math.isfinite(settings.epochs):
+        raise ConfigurationError(f"--epochs is a number of passes over the data, not {settings.epochs:g}")
     if settings.errors not in ("strict", "replace", "ignore"):
         raise ConfigurationError(f"--errors is one of strict, replace, ignore, not {settings.errors!r}")
     task: Task = module.prepare(settings.model, settings.data, settings.options())
@@ -118,16 +121,24 @@ def claim(folder: Path, overwrite: bool) -> None:
         raise ConfigurationError(f"--out {shown(folder)} is a file, and a run needs a folder: choose another --out")
     earlier = list_checkpoints(folder)
     if (earlier or (folder / "run.json").exists() or (folder / "config.json").exists()) and not overwrite:
+        over = (folder / "config.json").exists() or not (folder / "run.json").exists() or _is_over(folder)
+        go_on = "" if over else f"go on with it (--resume {shown(folder)}), "
         raise ConfigurationError(
-            f"{folder} holds a model or a run already: go on with it (--resume {shown(folder)}), choose another --out, "
-            "or replace it (--overwrite)"
+            f"{folder} holds a model or a run already: {go_on}choose another --out, or replace it (--overwrite)"
         )
     for path in earlier:
         shutil.rmtree(path)
     # The model too: one that is left would stand for the new run where that writes none of its own (an LSTM).
-    for name in ("run.json", "metrics.jsonl", ADAPTER, *FILES):
+    for name in ("run.json", "metrics.jsonl", ADAPTER, *TESTS, *FILES):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
+
+
+def _is_over(folder: Path) -> bool:
+    try:
+        return FINISHED in json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return True  # at least there is nothing to go on with
 
 
 def train(settings: Settings, task: Task, folder: Path, checkpoint: Path | None = None) -> dict[str, Any]:
@@ -162,9 +173,10 @@ def train(settings: Settings, task: Task, folder: Path, checkpoint: Path | None 
     }
     checkpoints = list_checkpoints(folder)
     task.save(folder)
-    if (folder / "config.json").is_file():  # else the last checkpoint is the model
-        for path in checkpoints:
-            shutil.rmtree(path)
+    # Without a published form the last checkpoint is the model: it is the one that the figures are of, and an earlier
+    # one that did better on the held-out part, by its loss, would be taken in its place.
+    for path in checkpoints if (folder / "config.json").is_file() else checkpoints[:-1]:
+        shutil.rmtree(path)
     save(settings, folder, result)
     return result
 
@@ -203,11 +215,12 @@ def _describe(settings: Settings, task: Task, folder: Path, result: dict[str, An
     epochs, rate = settings.epochs_of(task), settings.learning_rate_of(task)
     lora = f", rank {settings.rank}, alpha {settings.alpha:g}" if settings.method == "lora" else ""
     trained, whole = result["trained_parameters"], result["parameters"]
+    times = "epoch" if epochs == 1 else "epochs"
     facts([
         *task.facts,
         ("model", f"{settings.model}, {type(task.model).__name__}: {count(whole)} parameters"),
         ("method", f"{settings.method}{lora}: {count(trained)} numbers are trained ({trained / whole:.2%})"),
-        ("training", f"{epochs:g} epochs in batches of {settings.batch_size}, learning rate {rate:g}"),
+        ("training", f"{epochs:g} {times} in batches of {settings.batch_size}, learning rate {rate:g}"),
         ("written to", f"{folder} (Ctrl-C stops; then: minilm finetune --resume {shown(folder)})"),
     ])  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 A task is a module with one function, and a line in `minilm.cli.finetune.TASKS`:
 
-    def prepare(model_path: str, data: str, options: Options) -> Task
+    def prepare(model_path: str, data: str, options: Options) -> Task: ...
 
 It reads the model and the data, and makes examples of them. What is trained of the model (the method), how (the
 arguments of the trainer), resuming, the summary and the folder of the run are finetune's.

@@ -91,7 +91,7 @@ def _attention() -> list[Sample]:
             leaf(B, T, V),
             x,
             leaf(B, T + 1, C),
-            call=lambda logits, x, memory: pointer(logits, x, pointer.k_proj(memory), ids),
+            call=lambda logits, x, memory: pointer(logits, x, pointer.keys(memory), ids),
         ),
     ]
 

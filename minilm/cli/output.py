@@ -51,6 +51,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02} s"
 
 
+def cut_short(texts: int, tokens: int | None) -> str:
+    """That so many texts were longer than what the model reads."""
+    many = "1 text is" if texts == 1 else f"{texts:,} texts are"
+    return f"({many} longer than the {tokens:,} tokens that the model reads, and was cut)"
+
+
 def shown(path: Path) -> str:
     """A path as a shell takes it."""
     import shlex

@@ -25,7 +25,7 @@ from minilm.cli.output import count, duration, facts, say, shown, table
 from minilm.cli.presets import Settings
 from minilm.errors import CheckpointError, ConfigurationError, DataError, TokenizerError
 from minilm.evaluation import LanguageModelScore, bits_per_byte, evaluate_language_model
-from minilm.models import GPT, LSTMLM, GPTConfig, Llama, LSTMConfig, Seq2SeqLSTM, Transformer
+from minilm.models import GPT, LSTMLM, GPTConfig, LSTMConfig
 from minilm.nn import Module
 from minilm.random import Generator, using_generator
 from minilm.text import BatchSource, SequentialBatches, ShuffledBatches, StreamBatches, TokenWindows
@@ -262,22 +262,6 @@ def load(path: Path) -> tuple[Any, Any]:
     model, tokenizer = load_model(path)
     if tokenizer is None:
         raise CheckpointError(f"{path} has no tokenizer: it was not made by `minilm train`")
-    return model, tokenizer
-
-
-def load_language_model(path: Path) -> tuple[Any, Any]:
-    """The same for a model that predicts the next token, and no other.
-
-    Raises:
-        CheckpointError: as `load`, or if it is of another kind.
-    """
-    model, tokenizer = load(path)
-    if not isinstance(model, GPT | Llama | LSTMLM):
-        pairs = isinstance(model, Transformer | Seq2SeqLSTM)
-        raise CheckpointError(
-            f"{path} holds a {type(model).__name__}, which does not go on with a text: "
-            + ("it reads one and writes another, see `minilm translate`" if pairs else "it only reads")
-        )
     return model, tokenizer
 
 

@@ -8,7 +8,9 @@ import typer
 
 
 def sample(
-    run: Annotated[Path, typer.Argument(help="Folder of a run, or a checkpoint.", metavar="RUN")],
+    run: Annotated[
+        Path, typer.Argument(help="A run, a checkpoint, a .gguf or a folder; or an installed model.", metavar="MODEL")
+    ],
     prompt: Annotated[
         str, typer.Option(help="Text to go on from; - reads it from stdin.", metavar="TEXT", show_default=False)
     ] = "",
@@ -39,15 +41,17 @@ def sample(
     Examples:
       minilm sample runs/gpt --prompt "ROMEO:" --tokens 300 --seed 1
       minilm sample runs/gpt --temperature 0.8 --top-k 40 --top-p 0.95
+      minilm sample SmolLM2-135M-Instruct --prompt "def fibonacci(n):" --tokens 60
       head -3 mytext.txt | minilm sample runs/lstm --prompt - --stop "\\n\\n"
     """
-    from minilm.cli import run as runs
+    from minilm.cli import evaluate_kinds as kinds
+    from minilm.cli import stdin
     from minilm.generation import SamplingSettings
 
     settings = SamplingSettings(temperature, top_k, top_p, repetition_penalty)
-    model, tokenizer = runs.load_language_model(run)
+    model, tokenizer = kinds.load_language_model(run)
     if prompt == "-":
-        prompt = sys.stdin.read()
+        prompt = stdin.text()
     elif not prompt:
         prompt = start(tokenizer)
     pieces = stream(model, tokenizer, prompt, tokens, settings, seed, _stops(stop), not no_cache)

@@ -33,7 +33,7 @@ def summarize(
       minilm summarize --file paper.txt --beam 1
       cat paper.txt | minilm summarize
     """
-    from minilm.cli import pair_run
+    from minilm.cli import pair_run, stdin
     from minilm.errors import ConfigurationError, DataError
     from minilm.generation import translate
     from minilm.text import read_text
@@ -46,7 +46,7 @@ def summarize(
     if file is not None:
         document = read_text(file)
     else:
-        document = sys.stdin.read() if text is None or text == "-" else text
+        document = stdin.text() if text is None or text == "-" else text
     if not document.strip():
         raise DataError("there is nothing to summarize: the text is empty")
     longest, tokens = pair_run.longest_source(model, writer), len(tokenizer.encode(document))

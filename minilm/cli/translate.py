@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+PICTURES = (".png", ".svg", ".pdf")
+
 
 def translate(
     text: Annotated[
@@ -48,6 +50,8 @@ def translate(
         raise ConfigurationError("a TEXT and a --file: translate one of them at a time")
     if attention is not None and not attention.parent.is_dir():
         raise ConfigurationError(f"--attention {attention}: there is no folder {attention.parent}")
+    if attention is not None and attention.suffix.lower() not in PICTURES:
+        raise ConfigurationError(f"--attention {attention}: the name of a picture ends with {', '.join(PICTURES)}")
     translator, tokenizer = pair_run.load(model)
     lines = _lines(text, file)
     if attention is not None:
@@ -65,6 +69,7 @@ AT_ONCE = 64  # lines of a file
 
 
 def _lines(text: str | None, file: Path | None) -> Iterator[str]:
+    from minilm.cli import stdin
     from minilm.errors import ConfigurationError, DataError
     from minilm.text import read_text
 
@@ -77,7 +82,7 @@ def _lines(text: str | None, file: Path | None) -> Iterator[str]:
     elif text is None and sys.stdin.isatty():
         raise ConfigurationError('what shall be translated? Give a text, as in: minilm translate "Good morning."')
     else:
-        yield from (line.removesuffix("\n") for line in sys.stdin)
+        yield from (line.removesuffix("\n") for line in stdin.lines())
 
 
 def _translated(

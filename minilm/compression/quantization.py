@@ -1,8 +1,9 @@
 """A trained model with small integers for weights: `quantize(model, bits=8)`, then use it as before.
 
-    model = quantize(model, bits=4)       Linear and Embedding layers, in place
-    size_in_bytes(model)                  what its weights take now
-    save_quantized(folder, model, tokenizer);  model, tokenizer = load_quantized(folder)
+    model = quantize(model, bits=4)       # Linear and Embedding layers, in place
+    size_in_bytes(model)                  # what its weights take now
+    save_quantized(folder, model, tokenizer)
+    model, tokenizer = load_quantized(folder)
 
 Weights are rounded after training, each to the nearest step ("post-training quantization", Jacob et al. 2018 for the
 arithmetic; Dettmers et al. 2022 for language models): no data is needed. Activations stay float32, as do norms, biases

@@ -3,9 +3,9 @@ r"""Answers to questions: exact match and token F1, as SQuAD defines them (Rajpu
 What people would call the same answer is written in several ways, so both sides are normalised first: lower case, no
 punctuation (the 32 ASCII marks), no articles (a, an, the), single spaces. Then, in percent,
 
-    exact match    100 if the two are the same string, else 0
-    F1             2 P R / (P + R): P the part of the prediction's words that are in the reference, R the reverse,
-                   words counted as often as they occur on both sides
+    EM = 100 [prediction = reference]      exact match: the two are the same string
+    F1 = 100 * 2 P R / (P + R)             P the part of the prediction's words that are in the reference, R the
+                                           reverse, words counted as often as they occur on both sides
 
 Where there are several references the best of them counts, for each measure by itself; over a data set, the mean over
 its questions. Where one side has no words left, F1 is 100 if the other has none either, else 0: the rule of SQuAD 2.0

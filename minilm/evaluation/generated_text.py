@@ -1,10 +1,12 @@
 """Text that a model wrote, against what people wrote: BLEU and chrF for translations, ROUGE for summaries.
 
-    BLEU     BP * exp(mean over n = 1 .. 4 of log p_n): p_n the part of the n-grams of all predictions together that
-             occur in a reference, BP = exp(1 - r / c) where they are too short (Papineni et al. 2002)
-    chrF     F_2 over n-grams of characters, n = 1 .. 6 (Popovic 2015): no words needed, so kinder to German endings
-    ROUGE-N  F1 over n-grams of words, of each document by itself (Lin 2004); ROUGE-L that of the longest common
-             subsequence
+    BLEU = BP exp(1/4 sum_n log p_n)       p_n the part of the n-grams, n = 1 .. 4, of all predictions together that
+                                           occur in a reference (Papineni et al. 2002)
+    BP = min(1, e^(1 - r/c))               for predictions of c words in all, that are shorter than the references' r
+
+    chrF       F_2 over n-grams of characters, n = 1 .. 6 (Popovic 2015): no words needed, so kinder to German endings
+    ROUGE-N    F1 over n-grams of words, of each document by itself (Lin 2004)
+    ROUGE-L    the same for the longest common subsequence
 
 All are told from 0 to 100. BLEU depends on how text is cut into words, so nobody writes their own: sacrebleu (Post
 2018) cuts plain text always alike, and its signature, kept among the details, says how. These packages come with the

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import minilm.functional as F
 from minilm.errors import ConfigurationError, DataError
 from minilm.evaluation.language_modeling import IGNORED, LanguageModelScore, evaluate_language_model
 from minilm.nn import Module
@@ -95,5 +94,4 @@ class _Words:
         self.model, self.modules = model, model.modules
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
-        logits = self.model(batch["input_ids"], batch.get("attention_mask"), batch.get("token_type_ids"))[0]
-        return F.cross_entropy(F.at_least_float32(logits), batch["labels"])
+        return self.model.loss_of_words(batch)

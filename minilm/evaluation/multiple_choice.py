@@ -1,6 +1,6 @@
 r"""Multiple choice: of several answers, which one does a language model find the most probable?
 
-    score_k = log p(option_k | prompt) = sum_j log p(o_kj | prompt, o_k1 ... o_k(j-1))
+    score_k = log p(option_k | prompt) = sum_j log p(o_kj | prompt, o_k1 ... o_(k,j-1))
 
 over the tokens o_k1, o_k2, ... of option k (Brown et al. 2020, section 2.4). Nothing is generated, so that the answer
 is always one of the options, and a model is judged by what it finds likely, not by how it would have put it.

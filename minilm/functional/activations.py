@@ -15,13 +15,15 @@ from minilm.tensor import differentiable, elementwise
 @differentiable
 @in_float32
 def gelu(x: Array, approximate: str = "none") -> Any:
-    """y = x Φ(x), with Φ the normal distribution function (Hendrycks & Gimpel 2016).
+    """y = x Φ(x);  dx = g (Φ(x) + x φ(x)). With Φ the normal distribution function, φ = Φ' (Hendrycks & Gimpel 2016).
 
-    "none":  Φ(x) = (1 + erf(x / √2)) / 2;             dx = g (Φ(x) + x φ(x)),  φ(x) = e^(-x²/2) / √(2π)
-    "tanh":  Φ(x) ≈ (1 + tanh u) / 2 = (1 + t) / 2,  u = √(2/π) (x + 0.044715 x³);
-             dx = g ((1 + t) / 2 + x (1 - t²) u' / 2),  u' = √(2/π) (1 + 3·0.044715 x²)
+    `approximate` says how Φ is computed, and so what φ is; with t = tanh u, φ comes from t' = (1 - t²) u':
 
-    BERT uses the exact form, GPT-2 the tanh form.
+        none    Φ(x) = (1 + erf(x / √2)) / 2,   φ(x) = e^(-x²/2) / √(2π)
+        tanh    Φ(x) ≈ (1 + t) / 2,   u = √(2/π) (x + 0.044715 x³)
+                φ(x) ≈ (1 - t²) u' / 2,   u' = √(2/π) (1 + 3 · 0.044715 x²)
+
+    BERT uses the exact form, GPT-2 the tanh form. y has the shape of x.
     """
     m = xp(x)
     if approximate == "none":
@@ -47,16 +49,20 @@ def gelu(x: Array, approximate: str = "none") -> Any:
 
 @elementwise
 def silu(x: Array) -> Any:
-    """y = x σ(x);  dx = g σ (1 + x (1 - σ)), σ the sigmoid of x (Elfwing et al. 2017; "swish")."""
+    """y = x σ(x);  dx = g σ(x) (1 + x (1 - σ(x))).
+
+    The product rule, with σ the sigmoid and σ' = σ (1 - σ). y has the shape of x (Elfwing et al. 2017; "swish").
+    """
     s = sigmoid_array(x)
     return x * s, lambda g: g * (s * (1 + x * (1 - s)))
 
 
 @elementwise
 def swiglu(gate: Array, value: Array) -> Any:
-    """y = silu(gate) value (Shazeer 2020, "GLU variants improve Transformer");  the product rule gives
+    """y = silu(gate) value;  dgate = g value σ (1 + gate (1 - σ)),  dvalue = g silu(gate).
 
-    dgate = g value σ (1 + gate (1 - σ)),  dvalue = g silu(gate).
+    The product rule, with σ the sigmoid of gate and the derivative of `silu`. gate and value have one shape, or
+    broadcast (Shazeer 2020, "GLU variants improve Transformer").
     """
     s = sigmoid_array(gate)
     return gate * s * value, (lambda g: g * value * (s * (1 + gate * (1 - s))), lambda g: g * (gate * s))

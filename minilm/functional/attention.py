@@ -6,8 +6,11 @@ The backward, with dO the cotangent of O:
 
     dV = Pᵀ dO,   dP = dO Vᵀ,   dS = P (dP - rowsum(dP P)),   dQ = dS K / sqrt(D),   dK = dSᵀ Q / sqrt(D)
 
-The third is the vjp of softmax. S and P, (Tq, Tk) per head, are computed and kept whole: this is the formula, and the
-oracle of the kernels that never store them (minilm.kernels.attention).
+The first two and the last two are the vjps of products, the third that of softmax, row by row (products of dP and P are
+element by element); a mask of numbers gets dS. With dropout the mask multiplies P in O and dV, and dP.  Shapes: Q (...,
+Hq, Tq, D), K (..., Hk, Tk, D), V (..., Hk, Tk, Dv), S and P (..., Hq, Tq, Tk), O (..., Hq, Tq, Dv). S and P are
+computed and kept whole: this is the formula, and the oracle of the kernels that never store them
+(minilm.kernels.attention).
 """
 
 from __future__ import annotations
@@ -71,7 +74,9 @@ def scaled_dot_product_attention(
     enable_gqa: bool = False,
     generator: Generator | None = None,
 ) -> Any:
-    """softmax(query keyᵀ scale + mask) value; a query that may see no key gets 0.
+    """y = softmax(query keyᵀ scale + mask) value. A query that may see no key gets 0.
+
+    The module's docstring derives the vjp.
 
     Args:
         query: (..., Hq, Tq, D).

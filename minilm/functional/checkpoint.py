@@ -1,7 +1,10 @@
 """Activation checkpointing (Chen et al. 2016): forget what was computed inside a block, compute it again in backward.
 
+    y = f(x; θ),   dx = (∂f/∂x)ᵀ g,   dθ = (∂f/∂θ)ᵀ g
+
 The memory of a block's inner activations is paid for with a second forward pass. As an operation: the forward runs
-the function without recording; the vjp runs it again, recorded, on the same inputs, and walks that inner graph. Random
+the function without recording; the vjp runs it again, recorded, on the same inputs, and walks that inner graph, which
+is the product with both transposed Jacobians. Shapes are those of f. Random
 operations see the generator in the same state both times, so the same elements are dropped.
 """
 

@@ -1,6 +1,8 @@
 """Dropout (Srivastava et al. 2014): leave out each element with probability p and scale up the rest.
 
-y = x m / (1 - p), with m the mask of 0 and 1;  dx = g m / (1 - p). The expected value of y is x, so nothing is done
+    y = x m / (1 - p),   dx = g m / (1 - p)      m, of the shape of x, is 0 with probability p, else 1
+
+y is x times constants, and so is the vjp. The expected value of m is 1 - p, and that of y is x, so nothing is done
 outside training. The mask comes from the counter-based stream of the generator (see minilm.random).
 """
 
@@ -29,7 +31,10 @@ def dropout_factors(shape: tuple[int, ...], p: float, like: Array, generator: Ge
 
 @differentiable
 def dropout(x: Array, p: float, training: bool, generator: Generator | None = None) -> Any:
-    """x with each element 0 with probability p and the others divided by 1 - p; x itself if not `training`."""
+    """y = x m / (1 - p);  dx = g m / (1 - p). With m the mask, 0 with probability p, else 1; y = x if not `training`.
+
+    y has the shape of x. The mask is drawn anew at each call, and kept for the vjp.
+    """
     check_probability(p)
     if not training or p == 0:
         return x, lambda g: g

@@ -1,10 +1,19 @@
 """Element by element: arithmetic, powers, exponentials, the smooth and the kinked functions of one number.
 
-Each operation is its formula, its forward and its vjp. Inputs broadcast as in NumPy; the vjps here are plain calculus,
-since the engine sums a gradient back to the shape of an input that was broadcast.
+Each operation is its formula, its forward and its vjp. y_i depends on x_i alone, so of the Jacobian only the diagonal
+is not 0, and the vjp is a product with the derivative f' of one number:
 
-At ties and kinks, as in PyTorch: maximum and minimum share the gradient equally, clip passes it on its bounds, abs
-and relu give 0 at 0.
+    y_i = f(x_i),   dx_i = sum_j g_j ∂y_j/∂x_i = g_i f'(x_i)
+
+With two inputs the same holds for each of them. What stands after a formula is where its derivative comes from.
+
+Shapes: y is as x; of two inputs, which broadcast as in NumPy, y has the common shape, and the engine sums a gradient
+back to the shape of the input that was broadcast. The dtype is kept.
+
+Source: the derivatives are those of every table (NIST's Digital Library of Mathematical Functions, 4.7 for exp, log and
+powers, 4.20 for sin and cos, 4.34 for tanh, 7.10 for erf). At ties and kinks, as in PyTorch: maximum and minimum share
+the gradient equally, clip passes it on its bounds, abs and relu give 0 at 0. (Brackets are 1 where what stands in them
+is true, else 0.)
 """
 
 from __future__ import annotations
@@ -20,37 +29,39 @@ from minilm.tensor import Tensor, differentiable, elementwise
 
 @elementwise
 def add(a: Array, b: Array) -> Any:
-    """y = a + b;  da = g,  db = g."""
+    """y = a + b;  da = g,  db = g. From ∂y/∂a = ∂y/∂b = 1."""
     return a + b, (lambda g: g, lambda g: g)
 
 
 @elementwise
 def subtract(a: Array, b: Array) -> Any:
-    """y = a - b;  da = g,  db = -g."""
+    """y = a - b;  da = g,  db = -g. From ∂y/∂a = 1 and ∂y/∂b = -1."""
     return a - b, (lambda g: g, lambda g: -g)
 
 
 @elementwise
 def multiply(a: Array, b: Array) -> Any:
-    """y = a b;  da = g b,  db = g a."""
+    """y = a b;  da = g b,  db = g a. From ∂y/∂a = b and ∂y/∂b = a."""
     return a * b, (lambda g: g * b, lambda g: g * a)
 
 
 @elementwise
 def divide(a: Array, b: Array) -> Any:
-    """y = a / b;  da = g / b,  db = -g a / b^2."""
+    """y = a / b;  da = g / b,  db = -g a / b^2. From ∂y/∂a = 1/b and ∂y/∂b = -a/b^2."""
     return a / b, (lambda g: g / b, lambda g: -g * a / (b * b))
 
 
 @elementwise
 def negative(x: Array) -> Any:
-    """y = -x;  dx = -g."""
+    """y = -x;  dx = -g. From ∂y/∂x = -1."""
     return -x, lambda g: -g
 
 
 @elementwise
 def power(a: Array, b: Array) -> Any:
     """y = a^b;  da = g b a^(b-1),  db = g a^b log a.
+
+    In a it is a power, in b an exponential: a^b = e^(b log a), whose slope is a^b log a.
 
     Where the base is 0, db is 0 (the limit for b > 0), and a constant exponent 0 gives da = 0. A negative base is
     allowed with a constant integer exponent; the gradient with respect to its exponent is NaN, as log a is.
@@ -76,33 +87,33 @@ def power(a: Array, b: Array) -> Any:
 
 @elementwise
 def exp(x: Array) -> Any:
-    """y = e^x;  dx = g y."""
+    """y = e^x;  dx = g y. The exponential is its own derivative."""
     y = xp(x).exp(x)
     return y, lambda g: g * y
 
 
 @elementwise
 def log(x: Array) -> Any:
-    """y = log x;  dx = g / x."""
+    """y = log x;  dx = g / x. From e^y = x: e^y y' = 1, so y' = 1/x."""
     return xp(x).log(x), lambda g: g / x
 
 
 @elementwise
 def sqrt(x: Array) -> Any:
-    """y = sqrt(x);  dx = g / (2 y)."""
+    """y = sqrt(x);  dx = g / (2 y). From y^2 = x: 2 y y' = 1."""
     y = xp(x).sqrt(x)
     return y, lambda g: g / (2 * y)
 
 
 @elementwise
 def sin(x: Array) -> Any:
-    """y = sin x;  dx = g cos x."""
+    """y = sin x;  dx = g cos x. From sin' = cos."""
     return xp(x).sin(x), lambda g: g * xp(x).cos(x)
 
 
 @elementwise
 def cos(x: Array) -> Any:
-    """y = cos x;  dx = -g sin x."""
+    """y = cos x;  dx = -g sin x. From cos' = -sin."""
     return xp(x).cos(x), lambda g: -g * xp(x).sin(x)
 
 
@@ -111,7 +122,7 @@ def cos(x: Array) -> Any:
 
 @elementwise
 def tanh(x: Array) -> Any:
-    """y = tanh x;  dx = g (1 - y^2)."""
+    """y = tanh x;  dx = g (1 - y^2). From tanh = sinh / cosh: y' = (cosh^2 - sinh^2) / cosh^2 = 1 - y^2."""
     y = xp(x).tanh(x)
     return y, lambda g: g * (1 - y * y)
 
@@ -125,14 +136,14 @@ def sigmoid_array(x: Array) -> Array:
 
 @elementwise
 def sigmoid(x: Array) -> Any:
-    """y = 1 / (1 + e^-x);  dx = g y (1 - y)."""
+    """y = 1 / (1 + e^-x);  dx = g y (1 - y). From y' = e^-x / (1 + e^-x)^2 and 1 - y = e^-x / (1 + e^-x)."""
     y = sigmoid_array(x)
     return y, lambda g: g * y * (1 - y)
 
 
 @elementwise
 def erf(x: Array) -> Any:
-    """y = erf(x) = 2/sqrt(pi) * integral of e^(-t^2) from 0 to x;  dx = g 2/sqrt(pi) e^(-x^2)."""
+    """y = 2/√π ∫_0^x e^(-t^2) dt;  dx = g 2/√π e^(-x^2). An integral's slope at its end is what is integrated."""
     return erf_array(x), lambda g: g * (1.1283791670955126 * xp(x).exp(-x * x))
 
 
@@ -141,13 +152,13 @@ def erf(x: Array) -> Any:
 
 @elementwise
 def relu(x: Array) -> Any:
-    """y = max(x, 0);  dx = g where x > 0 (0 at 0)."""
+    """y = max(x, 0);  dx = g [x > 0]. From y' = 1 above 0 and y' = 0 below; at 0 it is taken to be 0."""
     return xp(x).maximum(x, 0), lambda g: g * (x > 0)
 
 
 @elementwise
 def abs(x: Array) -> Any:
-    """y = |x|;  dx = g sign(x) (0 at 0)."""
+    """y = |x|;  dx = g sign(x). From y = x above 0 and y = -x below; at 0, where sign is 0, dx is 0."""
     return xp(x).abs(x), lambda g: g * xp(x).sign(x)
 
 
@@ -158,21 +169,30 @@ def _share(winner: Array, tie: Array, dtype: Any) -> Array:
 
 @elementwise
 def maximum(a: Array, b: Array) -> Any:
-    """y = max(a, b);  the larger one gets g; at a tie each gets g / 2."""
+    """y = max(a, b);  da = g ([a > b] + [a = b] / 2),  db = g ([b > a] + [a = b] / 2).
+
+    y is the larger one, and moves with it alone; at a tie each gets half of g, so that da + db = g everywhere.
+    """
     y = xp(*(v for v in (a, b) if hasattr(v, "dtype"))).maximum(a, b)
     return y, (lambda g: g * _share(a > b, a == b, y.dtype), lambda g: g * _share(b > a, a == b, y.dtype))
 
 
 @elementwise
 def minimum(a: Array, b: Array) -> Any:
-    """y = min(a, b);  the smaller one gets g; at a tie each gets g / 2."""
+    """y = min(a, b);  da = g ([a < b] + [a = b] / 2),  db = g ([b < a] + [a = b] / 2).
+
+    y is the smaller one, and moves with it alone; at a tie each gets half of g, so that da + db = g everywhere.
+    """
     y = xp(*(v for v in (a, b) if hasattr(v, "dtype"))).minimum(a, b)
     return y, (lambda g: g * _share(a < b, a == b, y.dtype), lambda g: g * _share(b < a, a == b, y.dtype))
 
 
 @elementwise
 def clip(x: Array, low: Any = None, high: Any = None) -> Any:
-    """y = min(max(x, low), high);  dx = g where low <= x <= high. The bounds are constants that broadcast to x."""
+    """y = min(max(x, low), high);  dx = g [low <= x <= high].
+
+    Between the bounds y is x, beyond them a constant. The bounds are constants that broadcast to x, or None.
+    """
     m = xp(x)
     y = x.copy()
     inside = m.ones(x.shape, dtype=bool)
@@ -189,7 +209,10 @@ def clip(x: Array, low: Any = None, high: Any = None) -> Any:
 
 @elementwise
 def where(condition: Any, a: Array, b: Array) -> Any:
-    """y = a where condition, else b;  da = g where condition, db = g elsewhere. The condition is a constant."""
+    """y = a if c else b;  da = g [c],  db = g [not c].
+
+    Each element of y is one of a or one of b, and moves with it alone. The condition c is a constant.
+    """
     m = xp(*(v for v in (condition, a, b) if hasattr(v, "dtype")))
     condition = m.asarray(condition, dtype=bool)
     return m.where(condition, a, b), (lambda g: g * condition, lambda g: g * ~condition)
@@ -200,7 +223,7 @@ def where(condition: Any, a: Array, b: Array) -> Any:
 
 @differentiable
 def astype(x: Array, dtype: Any) -> Any:
-    """y = x in another dtype;  dx = g in the dtype of x."""
+    """y = x;  dx = g. The dtype of y is the given one, that of dx is x's: to round counts as to do nothing."""
     old = x.dtype
     return x.astype(dtype), lambda g: g.astype(old)
 
@@ -212,5 +235,5 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 @differentiable
 def clone(x: Array) -> Any:
-    """y = x in memory of its own;  dx = g."""
+    """y = x;  dx = g. With memory of its own."""
     return x.copy(), lambda g: g

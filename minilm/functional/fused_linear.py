@@ -4,10 +4,11 @@
 
 and backward, with g the cotangent of y and f' the derivative of the activation:
 
-    dz = g f'(z),   dx = dz W,   dW = dzᵀ x,   db = sum of dz over all leading axes,   dr = g
+    dz = g f'(z),   dx = dz W,   dW = dzᵀ x,   db = sum over rows of dz,   dr = g
 
-On whole arrays this saves nothing over the four operations it is made of. It is an operation of its own since a matmul
-kernel can do the rest while a tile of z is still in registers, where it costs no memory traffic: its *epilogue*.
+That is the chain rule, from the last of the operations to the first: `linear` with the cotangent dz. On whole arrays
+this saves nothing over the four operations it is made of. It is an operation of its own since a matmul kernel can do
+the rest while a tile of z is still in registers, where it costs no memory traffic: its *epilogue*.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def linear_activation(
     activation: str = "gelu_tanh",
     residual: Array | None = None,
 ) -> Any:
-    """y = f(x Wᵀ + b) + residual, with f one of `ACTIVATIONS`.
+    """y = f(x Wᵀ + b) + residual. With f one of `ACTIVATIONS`; the module's docstring derives the vjp.
 
     Args:
         x: (..., in_features).
@@ -48,6 +49,9 @@ def linear_activation(
         bias: (out_features,), optional.
         activation: "gelu_tanh" (GPT-2's), "gelu" (exact, BERT's), "silu" or "relu".
         residual: (..., out_features), as the output; optional.
+
+    Returns:
+        (..., out_features).
     """
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")

@@ -5,9 +5,11 @@
 The sum goes on along the residual stream and the norm into the block, so both are outputs. Backward, with g_y and g_s
 their cotangents:
 
-    ds = (the dx of RMS norm for g_y) + g_s,   dx = ds,   dresidual = ds,   dweight as in RMS norm
+    ds = r (a - x̂ mean(a x̂)) + g_s,   dx = ds,   dresidual = ds,   dweight = sum over rows of g_y x̂
 
-On whole arrays this saves nothing; a kernel writes s once and need not read it again.
+with a = weight g_y, r = 1 / sqrt(mean(s²) + eps) and x̂ = s r: what goes back through the norm (see normalization) and
+what comes along the stream add up in s, and a sum hands its cotangent to both sides. On whole arrays this saves
+nothing; a kernel writes s once and need not read it again.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _rms_norm = cast(Any, rms_norm).body
 
 @differentiable
 def add_rms_norm(x: Array, residual: Array, weight: Array, eps: float | None = None) -> Any:
-    """(y, s): s = x + residual, and y = rms_norm(s, weight.shape, weight, eps).
+    """s = x + residual;  y = weight s / sqrt(mean(s²) + eps). The result is (y, s), both of the shape of x.
+
+    It is that of `rms_norm` for s; the module's docstring derives the vjp.
 
     Args:
         x, residual: of one shape (..., *weight.shape).

@@ -1,6 +1,13 @@
 """Choosing elements: x[index], take_along_axis, and the embedding table.
 
-An element that is chosen several times gets the sum of its gradients: repeated indices add.
+With p(k) the place in x from which y_k is taken, ∂y_k/∂x_i is 1 where p(k) = i and else 0, so
+
+    y_k = x_(p(k)),   dx_i = sum over k with p(k) = i of g_k
+
+An element that is chosen several times gets the sum of its gradients (repeated indices add), one that is not chosen 0.
+
+Source: NumPy for the meaning of an index; Bengio et al. 2003, "A neural probabilistic language model", for the table of
+embeddings.
 """
 
 from __future__ import annotations
@@ -62,7 +69,10 @@ def _checked(index: Any, x: Array) -> Any:
 
 @differentiable
 def getitem(x: Array, index: Any) -> Any:
-    """y = x[index], NumPy's basic, integer-array and boolean indexing;  dx = zeros with dx[index] += g."""
+    """y = x[index];  dx[index] += g. From dx = 0, for NumPy's basic, integer-array and boolean indexing.
+
+    Shapes: y as NumPy has it, dx as x.
+    """
     index = _checked(index, x)
     y, shape = x[index], x.shape
 
@@ -82,9 +92,10 @@ def getitem(x: Array, index: Any) -> Any:
 
 @differentiable
 def take_along_axis(x: Array, indices: Any, axis: int) -> Any:
-    """y[.., j, ..] = x[.., indices[.., j, ..], ..] along `axis`;  dx[.., indices, ..] += g.
+    """y[.., j, ..] = x[.., indices[.., j, ..], ..];  dx[.., indices[.., j, ..], ..] += g[.., j, ..].
 
-    `indices` are integers with as many axes as x; the other axes broadcast against x.
+    The place that is looked up is the one along `axis`. `indices` are integers with as many axes as x; the other axes
+    broadcast against x. y has the shape of both together, dx that of x.
     """
     m, shape = xp(x), x.shape
     indices = indices if is_array(indices) else np.asarray(indices)
@@ -109,7 +120,7 @@ def take_along_axis(x: Array, indices: Any, axis: int) -> Any:
 
 @differentiable
 def embedding(ids: Any, weight: Array) -> Any:
-    """y[...] = weight[ids[...]];  dweight[v] = sum of g over all places where ids == v.
+    """y[...] = weight[ids[...]];  dweight[v] = sum over places with ids = v of g.
 
     Args:
         ids: integers of any shape (...), each from 0 to V - 1. NumPy's are checked on the host and then moved to where

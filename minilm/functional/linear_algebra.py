@@ -1,7 +1,17 @@
 """Products of matrices: matmul, linear, einsum.
 
-For Y = A B with a cotangent G of Y:  dA = G Bᵀ  and  dB = Aᵀ G. All vjps here are that line, with the axes of a
-batch carried along, or summed where they were broadcast.
+For Y = A B with a cotangent G of Y, and A (n, k), B (k, m), Y and G (n, m):
+
+    Y_ij = sum_l A_il B_lj,   dA_il = sum_j G_ij B_lj,   dB_lj = sum_i A_il G_ij
+
+since ∂Y_ij/∂A_il = B_lj, and A_il stands in row i of Y alone, B_lj in column j. As matrices:
+
+    dA = G Bᵀ,   dB = Aᵀ G
+
+All vjps here are these two, with the axes of a batch carried along, or summed where they were broadcast.
+
+Source: Giles 2008, "An extended collection of matrix derivative results for forward and reverse mode algorithmic
+differentiation", section 2; NumPy for batches, vectors and einsum.
 """
 
 from __future__ import annotations
@@ -20,9 +30,9 @@ def _rows(x: Array) -> Array:
 
 @differentiable
 def matmul(a: Array, b: Array) -> Any:
-    """y = a @ b as in NumPy: (..., n, k) @ (..., k, m) -> (..., n, m); leading axes broadcast, vectors are allowed.
+    """y = a b;  da = g bᵀ,  db = aᵀ g. As NumPy's `@`: leading axes broadcast, vectors are allowed.
 
-    da = g bᵀ,  db = aᵀ g.
+    Shapes: a (..., n, k) and b (..., k, m) make y (..., n, m).
     """
     if a.ndim == 0 or b.ndim == 0:
         raise ValueError("a matrix product needs at least one axis on each side: use * for a scalar")
@@ -54,7 +64,9 @@ def matmul(a: Array, b: Array) -> Any:
 
 @differentiable
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Any:
-    """y = x Wᵀ + b;  dx = g W,  dW = gᵀ x,  db = sum of g, over all leading axes.
+    """y = x Wᵀ + b;  dx = g W,  dW = gᵀ x,  db = sum over rows of g.
+
+    That is the product x Wᵀ with the leading axes of x (and g) made one, the rows; b is added to each row.
 
     Args:
         x: (..., in_features).
@@ -121,7 +133,12 @@ def _parse(subscripts: str, shapes: list[tuple[int, ...]]) -> tuple[list[str], s
 def _einsum(*operands: Array, subscripts: str) -> Any:
     """y = einsum(subscripts, a, b, ...);  for each operand the same sum with g in its place and the output's letters.
 
-    d a_[ij..] = sum over the letters that a lacks of g_[out] times the other operands. A letter that only `a` has was
+    y is a sum of products of elements, and its slope in one of these is the product of the others. So the gradient of
+    an operand is the sum, over the letters that it lacks, of g times the other operands; for "ij,jk->ik"
+
+        y_ik = sum_j a_ij b_jk,   da_ij = sum_k g_ik b_jk,   db_jk = sum_i a_ij g_ik
+
+    A letter that only `a` has was
     summed away, so its gradient is constant along it; a letter twice in `a` is a diagonal, which alone gets a gradient;
     an axis of length 1 that was broadcast is summed.
     """

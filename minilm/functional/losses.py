@@ -1,10 +1,19 @@
 """Cross-entropy between logits and the index of the right class, in one operation.
 
-With p = softmax(x) and the right class t:  loss = -log p_t = log sum_j e^(x_j) - x_t,  and  dx = g (p - onehot(t)).
-Fused because the composed form would store log p and its gradient, each as large as the logits.
+With p = softmax(x) over the V classes and the right class t:
 
-Label smoothing (Szegedy et al. 2016, section 7) puts ε of the weight on all V classes alike: the target becomes
-q = (1 - ε) onehot(t) + ε / V,  loss = -sum_j q_j log p_j,  dx = g (p - q).
+    loss = -log p_t = log sum_j e^(x_j) - x_t,   dx_j = g (p_j - [j = t])
+
+since the derivative of the log of the sum by x_j is p_j, and that of x_t is [j = t] (1 if true, else 0). Fused because
+the composed form would store log p and its gradient, each as large as the logits.
+
+Label smoothing (Szegedy et al. 2016, section 7) puts ε of the weight on all classes alike. The target becomes q,
+
+    q_j = (1 - ε) [j = t] + ε / V,   loss = -sum_j q_j log p_j,   dx_j = g (p_j - q_j)
+
+by the same two derivatives, since the q_j sum to 1.
+
+Source: Goodfellow, Bengio & Courville 2016, "Deep Learning", section 6.2.2.3.
 """
 
 from __future__ import annotations
@@ -41,7 +50,7 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Any:
-    """Negative log-likelihood of `target` under softmax(logits), in nats.
+    """Negative log-likelihood of `target` under softmax(logits), in nats; the module's docstring derives the vjp.
 
     Args:
         logits: (..., V) floats; the class axis is the last one, always.

@@ -6,10 +6,14 @@ Both scale a vector x of n numbers to a fixed size. Layer norm (Ba et al. 2016) 
 
 With a = g w, the cotangent of x̂. r depends on every x_j: ∂r/∂x_j = -r² x̂_j / n, so that
 
-    ∂x̂_i/∂x_j = r (δ_ij - 1/n - x̂_i x̂_j / n)   and   dx = r (a - mean(a) - x̂ mean(a x̂)),
-    dw = sum over rows of g x̂,   db = sum over rows of g.
+    ∂x̂_i/∂x_j = r (δ_ij - 1/n - x̂_i x̂_j / n)
+    dx_j = sum_i a_i ∂x̂_i/∂x_j = r (a_j - mean(a) - x̂_j mean(a x̂))
+    dw = sum over rows of g x̂,   db = sum over rows of g
 
-RMS norm (Zhang & Sennrich 2019) leaves the mean in: x̂ = x / sqrt(mean(x²) + ε), and mean(a) drops out of dx.
+RMS norm (Zhang & Sennrich 2019) leaves the mean in, and mean(a) drops out of dx:
+
+    x̂ = x r,   r = 1 / sqrt(mean(x²) + ε),   y = w x̂
+    dx = r (a - x̂ mean(a x̂)),   dw = sum over rows of g x̂
 """
 
 from __future__ import annotations
@@ -44,7 +48,9 @@ def _rows_times(g: Array, weight: Array | None, shape: tuple[int, ...]) -> Array
 def layer_norm(
     x: Array, normalized_shape: Any, weight: Array = None, bias: Array = None, eps: float = 1e-5
 ) -> Any:
-    """y = weight (x - mean) / sqrt(variance + eps) + bias over the last axes, which `normalized_shape` names.
+    """y = weight (x - mean) / sqrt(var + eps) + bias. Over the last axes, which `normalized_shape` names.
+
+    The module's docstring derives the vjp. y has the shape of x.
 
     Args:
         x: (..., *normalized_shape).
@@ -78,7 +84,9 @@ def layer_norm(
 
 @differentiable
 def rms_norm(x: Array, normalized_shape: Any, weight: Array = None, eps: float | None = None) -> Any:
-    """y = weight x / sqrt(mean(x²) + eps) over the last axes, which `normalized_shape` names.
+    """y = weight x / sqrt(mean(x²) + eps). Over the last axes, which `normalized_shape` names.
+
+    The module's docstring has the vjp. y has the shape of x.
 
     Args:
         x: (..., *normalized_shape).

@@ -1,9 +1,13 @@
 """Rotary positions (Su et al. 2021, "RoFormer", equation 34): pairs of channels turn by angles that grow with t.
 
-    y1 = x1 cos - x2 sin,   y2 = x2 cos + x1 sin,   angle of pair i at position t:  t θ^(-2i/D)
+    y1 = x1 cos φ - x2 sin φ,   y2 = x2 cos φ + x1 sin φ,   φ = t θ^(-2i/D)      for pair i at position t
 
-so that <y_t, y_s> depends on t - s alone. A rotation's transpose is the rotation back: the vjp is the same operation
-with -sin. The two published layouts differ in which channels make a pair: i and i + D/2 (halves: GPT-NeoX, Llama in
+so that <y_t, y_s> depends on t - s alone. With the angle a constant this is a product with a matrix, and the vjp the
+product with its transpose. A rotation's transpose is the rotation back, the same operation with -sin:
+
+    dx1 = g1 cos φ + g2 sin φ,   dx2 = g2 cos φ - g1 sin φ
+
+The two published layouts differ in which channels make a pair: i and i + D/2 (halves: GPT-NeoX, Llama in
 Hugging Face's form), or 2i and 2i + 1 (interleaved: the paper, llama2.c, GGUF files of Llama).
 """
 
@@ -43,6 +47,8 @@ def _rotate(x: Array, cos: Array, sin: Array, interleaved: bool) -> Array:
 @differentiable
 def rotary_embedding(x: Array, cos: Any, sin: Any, interleaved: bool = False) -> Any:
     """Turn the pairs of channels of x by the angles whose cosine and sine are given (constants).
+
+    The module's docstring has the formula and its vjp. y has the shape of x.
 
     Args:
         x: (..., T, D), D even.

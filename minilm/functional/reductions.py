@@ -1,6 +1,12 @@
 """Fewer elements from many: sums, means, extremes, the log of a sum of exponentials; and the running sum.
 
 `axis` is None (all), an int or a tuple of ints; `keepdims` keeps the reduced axes with length 1, as in NumPy.
+
+The formulas are written for one sum, over i from 1 to n: y is one number, g its cotangent, and dx_i = g ∂y/∂x_i.
+Shapes: y is as x without the axes that are reduced; g, with these axes put back as length 1, broadcasts against x, so
+that every element meets the cotangent of the sum that it went into.
+
+Source: NumPy for what is computed; the log of a sum of exponentials as in Blanchard, Higham & Higham 2021.
 """
 
 from __future__ import annotations
@@ -33,7 +39,7 @@ def _count(x: Array, axis: Any) -> int:
 
 @differentiable
 def sum(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    """y = sum_i x_i;  dx_i = g."""
+    """y = sum_i x_i;  dx_i = g. From ∂y/∂x_i = 1."""
     y = wide_sum(x, axis, keepdims) if x.dtype.kind == "f" else x.sum(axis=axis, keepdims=keepdims)
     shape = x.shape  # the vjps close over what they need, here not x itself
     return y, lambda g: xp(g).broadcast_to(_kept(g, len(shape), axis, keepdims), shape)
@@ -41,7 +47,7 @@ def sum(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
 
 @differentiable
 def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    """y = 1/n sum_i x_i;  dx_i = g / n."""
+    """y = 1/n sum_i x_i;  dx_i = g / n. From ∂y/∂x_i = 1/n."""
     n, shape = _count(x, axis), x.shape
     return x.mean(axis=axis, keepdims=keepdims), lambda g: xp(g).broadcast_to(
         _kept(g, len(shape), axis, keepdims) / n, shape
@@ -51,9 +57,10 @@ def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
 @differentiable
 @in_float32
 def var(x: Array, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
-    """y = 1/(n - ddof) sum_i (x_i - mean)^2;  dx_i = g 2/(n - ddof) (x_i - mean).
+    """y = sum_i (x_i - mean)^2 / (n - ddof);  dx_i = 2 g (x_i - mean) / (n - ddof).
 
-    The mean's own dependence on x_i drops out, since sum_i (x_i - mean) = 0.
+    The derivative of a square is twice what is squared. The mean's own dependence on x_i drops out, since
+    sum_i (x_i - mean) = 0.
     """
     n = _count(x, axis) - ddof
     if n <= 0:
@@ -73,20 +80,28 @@ def _extreme(x: Array, y: Array, axis: Any, keepdims: bool) -> Any:
 
 @differentiable
 def max(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    """y = max_i x_i;  the largest element gets g; n equal ones get g / n each."""
+    """y = max_i x_i;  dx_i = g [x_i = y] / sum_j [x_j = y].
+
+    y moves with the largest element alone. Equal ones share g equally: weights that sum to 1 make a subgradient.
+    """
     return _extreme(x, xp(x).asarray(x.max(axis=axis, keepdims=keepdims)), axis, keepdims)
 
 
 @differentiable
 def min(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    """y = min_i x_i;  the smallest element gets g; n equal ones get g / n each."""
+    """y = min_i x_i;  dx_i = g [x_i = y] / sum_j [x_j = y].
+
+    y moves with the smallest element alone; equal ones share g equally, as in `max`.
+    """
     return _extreme(x, xp(x).asarray(x.min(axis=axis, keepdims=keepdims)), axis, keepdims)
 
 
 @differentiable
 @in_float32
 def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    """y = log sum_i e^(x_i);  dx_i = g e^(x_i - y), the softmax of x.
+    """y = log sum_i e^(x_i);  dx_i = g e^(x_i - y).
+
+    From ∂y/∂x_i = e^(x_i) / sum_j e^(x_j) = e^(x_i - y): the softmax of x.
 
     The maximum is taken out first, so that no exponential overflows. If every x_i is -inf, y is -inf and dx is 0.
     """
@@ -106,7 +121,11 @@ def logsumexp(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
 @differentiable
 @in_float32
 def cumsum(x: Array, axis: int | None = None) -> Any:
-    """y_i = x_1 + ... + x_i;  dx_i = g_i + ... + g_n. With axis None over the flattened array, as in NumPy."""
+    """y_i = x_1 + ... + x_i;  dx_i = g_i + ... + g_n.
+
+    x_i is in y_i and all that follow: the vjp is a running sum from the other end. y and x have one shape; with axis
+    None y is the running sum of the flattened array, as in NumPy.
+    """
     m = xp(x)
     shape = x.shape
     y = m.cumsum(x, axis=axis, dtype=x.dtype if x.dtype.kind == "f" else None)

@@ -9,8 +9,9 @@ flows back from the steps after it (at t = T: the cotangent of h_T). Going back 
     dz_t = phi'(z_t) dh              phi' = 1 - h_t^2 for tanh, 1 where h_t > 0 for relu: h_t is enough
     dh   = W_hhᵀ dz_t                on to step t - 1; after the first step this is dh0
 
-and the rest needs no order: dW_ih = sum of dz_t x_tᵀ, dW_hh = sum of dz_t h_(t-1)ᵀ, db = sum of dz_t,
-dx_t = W_ihᵀ dz_t, each one product over all steps.
+and the rest needs no order, each one product over all steps:
+
+    dW_ih = sum_t dz_t x_tᵀ,   dW_hh = sum_t dz_t h_(t-1)ᵀ,   db = sum_t dz_t,   dx_t = W_ihᵀ dz_t
 
 The same split makes the forward pass fast. W_ih x_t does not wait for the step before, so it is one product
 for all steps; only W_hh h_(t-1) stands in the loop. Arrays are time-major, so that a step is one block of
@@ -40,7 +41,7 @@ def rnn(
     nonlinearity: str = "tanh",
     reverse: bool = False,
 ) -> Any:
-    """h_t = phi(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh) for t = 1..T; the module's docstring derives the vjp.
+    """h_t = phi(W_ih x_t + b_ih + W_hh h_(t-1) + b_hh). For t = 1..T; the module's docstring derives the vjp.
 
     Args:
         x: (B, T, C), with T at least 1.

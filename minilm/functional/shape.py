@@ -1,7 +1,14 @@
 """The same elements in another arrangement: shapes, axes, joining and parting, padding.
 
-Nothing is computed here, so every vjp is the arrangement undone. NumPy's names and meanings, `expand` apart
-(PyTorch's: -1 keeps a length).
+Nothing is computed here: each y_k is the x_i from a place i = p(k), or a constant. So ∂y_k/∂x_i is 1 where p(k) = i and
+else 0, and every vjp is the arrangement undone:
+
+    y_k = x_(p(k)),   dx_i = sum over k with p(k) = i of g_k
+
+The sum has one term, but in `expand`, which repeats, and none for what `split` leaves to other parts. Below stands what
+p does, and what it does to the shape.
+
+Source: NumPy's names and meanings, `expand` apart (PyTorch's: -1 keeps a length).
 """
 
 from __future__ import annotations

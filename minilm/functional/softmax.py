@@ -2,6 +2,9 @@
 
 Softmax does not change when a constant is added to all scores, so the largest one is taken out first and no
 exponential overflows. A row in which every score is -inf has no weights to give: softmax is 0 there, not NaN.
+
+Shapes: y is as x, and each row along `axis` is one softmax. Source: Bridle 1990, "Probabilistic interpretation of
+feedforward classification network outputs"; taking the largest one out, Blanchard, Higham & Higham 2021.
 """
 
 from __future__ import annotations
@@ -53,7 +56,10 @@ def softmax(x: Array, axis: int = -1) -> Any:
 @differentiable
 @in_float32
 def log_softmax(x: Array, axis: int = -1) -> Any:
-    """y_i = x_i - log sum_j e^(x_j);  dx_i = g_i - e^(y_i) sum_j g_j."""
+    """y_i = x_i - log sum_j e^(x_j);  dx_i = g_i - e^(y_i) sum_j g_j.
+
+    From ∂y_j/∂x_i = δ_ij - e^(y_i), where e^(y_i) is the softmax: the derivative of the log of the sum.
+    """
     m = xp(x)
     y = shifted(x, axis)
     total = m.exp(y).sum(axis=axis, keepdims=True)

@@ -12,8 +12,9 @@ comes with a bootstrap interval (Efron 1979) and the p-value of a permutation te
 Associations of embeddings (WEAT, Caliskan, Bryson & Narayanan 2017; with sentences, SEAT, May et al. 2019): X and Y are
 targets, A and B attributes, all unit vectors; s(w) = mean over a in A of cos(w, a) - mean over b in B of cos(w, b), and
 
-    effect = (mean s(x) - mean s(y)) / std of s over X and Y        p: of all ways to cut X and Y anew into halves,
-                                                                    the part with as large a difference
+    effect = (mean_x s(x) - mean_y s(y)) / std_w s(w)       x in X, y in Y, w in both of them
+
+p is the part, of all ways to cut X and Y anew into halves, with as large a difference.
 
 What none of this shows: harm, or what a model will do in a use; that a model without a difference here is fair; that
 words, and "he" and "she", stand for people. The templates are few and in English, the p-values speak of these

@@ -1,8 +1,8 @@
 """The logit lens: what would the model say if it stopped after layer l? (nostalgebraist 2020, "interpreting GPT: the
 logit lens".)
 
-    x_0 = embeddings,   x_l = the residual stream after block l
-    logits_l = unembedding(final_norm(x_l))          l = 0 .. L; logits_L are the model's own
+    x_0 = embeddings,   x_l = block_l(x_(l-1))       the residual stream after block l
+    logits_l = unembedding(norm(x_l))                norm is the last one; l = 0 .. L; logits_L are the model's own
 
 In a pre-norm model each block adds to one stream, which the last norm and the head read. So they can read it anywhere
 along the way. Often the answer is there long before the last layer, and the layers before it hold vaguer versions.

@@ -2,11 +2,11 @@
 
 With x (T, C) the embeddings of the text and f(x) one number of the model's output (a logit, a difference of two):
 
-    gradient norm       |df/dx_t|                          how fast f changes when token t does (Simonyan et al. 2013)
-    gradient x input    df/dx_t . x_t                      to first order, what f would lose if x_t became 0
-                                                           (Shrikumar et al. 2017 compare with it)
-    integrated          (x_t - b_t) . mean over a of df/dx_t(b + a (x - b))        0 <= a <= 1, b a baseline
-                                                           (Sundararajan, Taly & Yan 2017, equation 1)
+    gradient norm       s_t = |df/dx_t|            how fast f changes when token t does (Simonyan et al. 2013)
+    gradient x input    s_t = df/dx_t · x_t        to first order, what f would lose if x_t became 0
+                                                   (Shrikumar et al. 2017 compare with it)
+    integrated          s_t = (x_t - b_t) · mean_a df/dx_t(b + a (x - b))        from 0 to 1 for a, and b a baseline
+                                                   (Sundararajan, Taly & Yan 2017, equation 1)
 
 The last keeps accounts: its numbers sum to f(x) - f(b), "completeness" (their proposition 1). The integral is computed
 by Gauss and Legendre's rule, at a few points in one batch.
@@ -58,7 +58,7 @@ def gradient_norm(model: Module, ids: NDArray[np.int64], score: Score, **more: A
 
 
 def gradient_times_input(model: Module, ids: NDArray[np.int64], score: Score, **more: Any) -> Attribution:
-    """df/dx_t . x_t for each token of ids (T,); positive where the token speaks for f."""
+    """df/dx_t · x_t for each token of ids (T,); positive where the token speaks for f."""
     x, gradients, scores = _gradients(model, ids, score, _looked_up(model, ids)[None], more)
     return Attribution((gradients[0] * x[0]).sum(-1), float(scores[0]))
 

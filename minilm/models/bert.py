@@ -20,11 +20,12 @@ from typing import Any
 
 import minilm.functional as F
 from minilm import nn
-from minilm.backend import asarray, xp
+from minilm.backend import asarray, to_numpy, xp
 from minilm.errors import ConfigurationError
 from minilm.models.configuration import check_dropout, check_heads, check_sizes
 from minilm.nn import initialization
-from minilm.tensor import Tensor
+from minilm.tensor import Tensor, unwrap
+from minilm.text.batches import IGNORED
 
 
 @dataclass(frozen=True)
@@ -156,21 +157,36 @@ class BERTForMaskedLM(_OnTop):
     def forward(self, ids: Any, attention_mask: Any = None, token_type_ids: Any = None) -> tuple[Tensor, Tensor | None]:
         """ids (B, T) -> (token logits (B, T, V), next-sentence logits (B, 2) or None); see BERT.forward."""
         hidden, pooled = self.bert(ids, attention_mask, token_type_ids)
-        x = self.transform_norm(self.transform(hidden, "gelu"))
-        logits = F.linear(x, self.bert.token_embedding.weight, self.decoder_bias)
-        return logits, None if self.next_sentence is None else self.next_sentence(pooled)
+        return self._logits(hidden), None if self.next_sentence is None else self.next_sentence(pooled)
 
     def loss(self, batch: Mapping[str, Any]) -> Tensor:
         """Mean negative log-likelihood of batch["labels"] (B, T), -100 where nothing was hidden.
 
         With config.next_sentence that of batch["next_sentence_label"] (B,) is added: 0 if the second segment follows
-        the first, 1 if it is from elsewhere.
+        the first, 1 if it is from elsewhere. Of seven tokens one is hidden, and only for those are there logits.
         """
-        logits, next_logits = self(*_inputs(batch))
-        loss = F.cross_entropy(F.at_least_float32(logits), batch["labels"])
-        if next_logits is None:
+        hidden, pooled = self.bert(*_inputs(batch))
+        loss = self._loss_of_words(hidden, batch["labels"])
+        if self.next_sentence is None:
             return loss
+        next_logits = self.next_sentence(pooled)
         return loss + F.cross_entropy(F.at_least_float32(next_logits), batch["next_sentence_label"])
+
+    def loss_of_words(self, batch: Mapping[str, Any]) -> Tensor:
+        """The loss of the hidden tokens alone, whatever the model knows of next sentences."""
+        return self._loss_of_words(self.bert(*_inputs(batch))[0], batch["labels"])
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """(..., C) -> (..., V)."""
+        x = self.transform_norm(self.transform(hidden, "gelu"))
+        return F.linear(x, self.bert.token_embedding.weight, self.decoder_bias)
+
+    def _loss_of_words(self, x: Tensor, labels: Any) -> Tensor:
+        labels = to_numpy(unwrap(labels))
+        counts = labels != IGNORED
+        if counts.any() and not counts.all():
+            x, labels = x[counts], labels[counts]  # (N, C), (N,)
+        return F.cross_entropy(F.at_least_float32(self._logits(x)), labels)
 
 
 class BERTForSequenceClassification(_OnTop):

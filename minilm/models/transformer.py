@@ -193,7 +193,7 @@ class Transformer(nn.Module):
         return (self.encoder_norm(x) if self.config.norm == "pre" else x), mask
 
     def _source(self, input_ids: Any, memory: Tensor) -> Source | None:
-        return Source(Tensor(asarray(input_ids)), self.pointer.k_proj(memory)) if self.config.copy else None
+        return Source(Tensor(asarray(input_ids)), self.pointer.keys(memory)) if self.config.copy else None
 
     def _logits(self, x: Tensor, source: Source | None, mask: Tensor | None) -> Tensor:
         if self.config.norm == "pre":

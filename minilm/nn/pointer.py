@@ -1,8 +1,9 @@
 """The pointer: a decoder that may copy a token of its source instead of naming one of the vocabulary.
 
-    c_i = (W_q x) · (W_k h_i) / sqrt(C)        how well place i of the source, with the memory h_i, would come next
+    c_i = (W_q x) · (W_k h_i + W_p h_(i-1)) / sqrt(C)        how well place i of the source would come next
 
-The scores join the logits of the vocabulary in one softmax (functional.copy_logits), as in CopyNet (Gu et al. 2016,
+h_i is the encoder's memory of place i, and that of the place before it lets a copy go on: where the last written token
+stands, the next one follows. (CopyNet's selective read is for the same end.) The scores join the logits of the vocabulary in one softmax (functional.copy_logits), as in CopyNet (Gu et al. 2016,
 equation 8, with the dot product of attention in place of its tanh). Summaries need it: their names stand in the text.
 """
 
@@ -28,13 +29,19 @@ class Pointer(Module):
         super().__init__()
         self.q_proj = Linear(embed_dim, embed_dim, bias=False)
         self.k_proj = Linear(embed_dim, embed_dim, bias=False)
+        self.previous_proj = Linear(embed_dim, embed_dim, bias=False)
+
+    def keys(self, memory: Tensor) -> Tensor:
+        """(B, S, C) of a memory (B, S, C); compute them once for a source."""
+        before = F.pad(self.previous_proj(memory[:, :-1]), ((0, 0), (1, 0), (0, 0)))  # the first place has none
+        return self.k_proj(memory) + before
 
     def forward(self, logits: Tensor, x: Tensor, keys: Tensor, ids: Any, mask: Tensor | None = None) -> Tensor:
         """Add the source's tokens to the logits.
 
         Args:
             x: (B, T, C), from which the logits were made.
-            keys: (B, S, C), k_proj of the memory; computed once for a source.
+            keys: (B, S, C), see `keys`.
             ids: (B, S), the source's tokens.
             mask: (B, S), False where a token is not to be copied, such as padding.
         """

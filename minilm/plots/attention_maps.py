@@ -75,7 +75,7 @@ def attention_figure(
         several = rows > 1 or columns > 1
         labels = [f"layer {i + 1}, head {j + 1}" if several else "" for i in range(rows) for j in range(columns)]
     figure = new_figure()
-    cell = (1.0 + 0.28 * len(source), 0.9 + 0.26 * len(target))
+    cell = (0.6 + 0.15 * len(source), 0.5 + 0.18 * len(target))  # four heads of eight tokens on a page's width
     figure.set_size_inches(max(3.0, columns * cell[0]), max(2.5, min(TALLEST, rows * cell[1])))
     grid = figure.subplots(rows, columns, squeeze=False)
     for i in range(rows):

@@ -65,8 +65,8 @@ def _draw_cost(axes: Any, rows: Result, delta: float) -> None:
     for place, row in zip(places, curve, strict=True):
         seeds = row["loss"]["seeds"]
         axes.plot([place] * len(seeds), seeds, "o", color=colour, markersize=4, alpha=0.6, markeredgewidth=0)
-        note = f"{100 * row['accuracy']['mean']:.1f} %"
-        axes.annotate(note, (place, max(seeds)), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8)
+        note = f"{100 * row['accuracy']['mean']:.1f}"
+        axes.annotate(note, (place, max(seeds)), xytext=(0, 6), textcoords="offset points", ha="left", fontsize=8)
     if "plain" in rows:
         loss = rows["plain"]["loss"]["mean"]
         axes.axhline(loss, color=GREY, linestyle="--", linewidth=1)
@@ -78,12 +78,11 @@ def _draw_cost(axes: Any, rows: Result, delta: float) -> None:
     axes.minorticks_off()
     axes.margins(x=0.08, y=0.15)
     axes.set_xlabel(f"epsilon (delta = {delta:g})")
-    axes.set_ylabel("held-out loss (nats), accuracy above the marks")
-    axes.set_title("a classifier of film reviews", fontsize=10)
+    axes.set_ylabel("held-out loss (nats)")
+    axes.set_title("film reviews (above the marks: accuracy in %)", fontsize=9)
 
 
 def _draw_exposure(axes: Any, canary: Result) -> None:
-    names = {"plain": "plain", "never seen": "not shown"}
     rows = canary["rows"]
     for place, row in enumerate(rows.values()):
         seeds = row["exposure_bits"]["seeds"]
@@ -95,9 +94,10 @@ def _draw_exposure(axes: Any, canary: Result) -> None:
     note = f"first of all {canary['secrets_of_the_form']:,}"
     style = {"ha": "right", "va": "bottom", "fontsize": 8, "color": GREY}
     axes.annotate(note, (len(rows) - 0.7, most), xytext=(0, 2), textcoords="offset points", **style)
-    ticks = [f"{names.get(way, f'epsilon {way}')}\nloss {row['loss']['mean']:.2f}" for way, row in rows.items()]
-    axes.set_xticks(range(len(rows)), ticks, fontsize=8)
+    names = [way if row["epsilon"] is None else f"ε = {way}" for way, row in rows.items()]
+    ticks = [f"{name}\nloss {row['loss']['mean']:.2f}" for name, row in zip(names, rows.values(), strict=True)]
+    axes.set_xticks(range(len(rows)), ticks, fontsize=7)
     axes.set_xlabel("held-out loss in nats per character", fontsize=8)
     axes.set_ylim(0, most * 1.12)
     axes.set_ylabel("exposure of the secret (bits)")
-    axes.set_title("a secret among 1,000 names", fontsize=10)
+    axes.set_title("a secret among 1,000 names", fontsize=9)

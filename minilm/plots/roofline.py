@@ -6,7 +6,7 @@ The roofline (Williams, Waterman and Patterson 2009) has one question for a prog
 machine can do? Across is its arithmetic intensity, the flops that it does for each byte that has to cross the memory
 bus; upwards its flop/s. Nothing can be above
 
-    min(peak flop/s, intensity x bandwidth)
+    min(peak, intensity * bandwidth)      peak in flop/s
 
 To the left of the ridge, where the two meet, memory is the limit, to the right of it arithmetic. A program that moves
 more bytes than it needs to falls below the roof; the intensity here is that of the operation, not of its program, so

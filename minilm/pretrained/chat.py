@@ -249,7 +249,10 @@ def _of_gguf(file: GGUF, tokenizer: Any) -> ChatTemplate:
 
 def _checked(source: Any, bos: str, eos: str, stop_ids: Sequence[Any], path: Path) -> ChatTemplate:
     if not isinstance(source, str):
-        raise NoChatTemplate(f"{path} has no chat template: it is not a model for conversations")
+        raise NoChatTemplate(
+            f"{path} has no chat template: it is not a model for conversations. Let it go on with a text (minilm chat "
+            "--plain), or teach it to answer (minilm finetune --task instruct)"
+        )
     stops = tuple(stop for stop in stop_ids if type(stop) is int and stop >= 0)
     if not stops:
         raise CheckpointError(f"{path} does not say which token ends the model's turn")

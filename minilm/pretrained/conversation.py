@@ -52,8 +52,8 @@ class Conversation:
     ) -> None:
         if not 0 < max_new_tokens < model.context_length:
             raise ConfigurationError(
-                f"max_new_tokens={max_new_tokens}: a reply has from 1 to {model.context_length - 1} tokens, what this "
-                "model's context has room for"
+                f"max_new_tokens={max_new_tokens} (--tokens): a reply has from 1 to {model.context_length - 1} tokens, "
+                "what this model's context has room for"
             )
         self.tokenizer, self.template, self.max_new_tokens = tokenizer, template, max_new_tokens
         self.settings = settings or SamplingSettings(temperature=0.2, top_p=0.9)

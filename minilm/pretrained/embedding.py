@@ -31,6 +31,7 @@ class SentenceEncoder:
     def __init__(self, model: BERT, tokenizer: WordPieceTokenizer, max_tokens: int = MOST_TOKENS) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.max_tokens = min(max_tokens, model.context_length)
+        self.cut = 0  # how many texts were longer, so far
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] = SENTENCES) -> SentenceEncoder:
@@ -47,7 +48,9 @@ class SentenceEncoder:
 
     def encode(self, texts: Sequence[str], batch_size: int = 32) -> np.ndarray:
         """Texts -> (N, C) float32, each of length 1. Texts of about the same length go together."""
-        ids = [self.tokenizer.pair(self.tokenizer.encode(t), max_length=self.max_tokens).input_ids for t in texts]
+        tokens = [self.tokenizer.encode(text) for text in texts]
+        self.cut += sum(len(row) + 2 > self.max_tokens for row in tokens)  # [CLS] and [SEP]
+        ids = [self.tokenizer.pair(row, max_length=self.max_tokens).input_ids for row in tokens]
         embeddings = np.empty((len(ids), self.model.config.n_embd), dtype=np.float32)
         for chosen in groups_by_length([len(row) for row in ids], batch_size):
             embeddings[chosen] = self._embed([ids[i] for i in chosen])

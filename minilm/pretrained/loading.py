@@ -33,7 +33,8 @@ from minilm.models import (
 from minilm.pretrained import configurations, names
 from minilm.pretrained.building import build
 from minilm.pretrained.gguf_file import MAGIC, open_gguf
-from minilm.pretrained.llama2c import open_llama2c
+from minilm.pretrained.llama2c import MAGIC as MAGIC_1
+from minilm.pretrained.llama2c import PICKLED, open_llama2c
 from minilm.pretrained.packages import PACKAGES, locate
 from minilm.pretrained.safetensors_file import open_folder, parse_json
 from minilm.pretrained.stored import StoredTensor, map_file
@@ -90,6 +91,7 @@ def from_pretrained(
             model = _llama(configurations.llama_from_gguf(file, context_length), "gguf", file.tensors, path)
             tokenizer = tokenizer_of_gguf(file) if with_tokenizer else None
         else:
+            _may_be_llama2c(path)
             config, tensors = open_llama2c(path)
             model = _llama(config, "meta", tensors, path)
             tokenizer = tokenizer_beside(path, config.vocab_size) if with_tokenizer else None
@@ -109,7 +111,11 @@ def _from_folder(
         raise CheckpointError(f"{folder} is a checkpoint of `minilm train`: read it with minilm.training.load_model")
     path = folder / "config.json"
     if not path.is_file():
-        raise CheckpointError(f"{folder} holds no config.json, which a published model comes with")
+        ours = any(folder.glob("checkpoint-*/manifest.json"))
+        raise CheckpointError(
+            f"{folder} holds no config.json, which a published model comes with"
+            + (": it is a run of minilm's, and minilm.training.load_model reads its model" if ours else "")
+        )
     values = parse_json(map_file(path, 2, "a configuration").tobytes(), str(path))
     family = values.get("model_type")
     if family not in ("gpt2", "llama", "bert"):
@@ -123,6 +129,15 @@ def _from_folder(
         return _llama(config, "hugging face", tensors, folder), family
     gpt = configurations.gpt2_from_json(values, str(path))
     return build(lambda: GPT(gpt), lambda: names.gpt2(gpt), gpt.n_layer, tensors, str(folder)), family
+
+
+def _may_be_llama2c(path: Path) -> None:
+    """Refuse any other file by what it is not: llama2.c's older files begin with sizes, and so might anything."""
+    begin = map_file(path, 4, "a model")[:4].tobytes()
+    if path.suffix != ".bin" and not begin.startswith((MAGIC_1, *PICKLED)):
+        raise CheckpointError(
+            f"{path} is no model: that is a folder with config.json and safetensors, a .gguf, or a .bin of llama2.c"
+        )
 
 
 def _only_for_bert(

@@ -15,6 +15,7 @@ Large models come in several files with an index, `model.safetensors.index.json`
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 
 from minilm.errors import CheckpointError
 from minilm.pretrained.stored import MOST_AXES, StoredTensor, check_extents, count, map_file
+from minilm.text.files import usual_mode
 
 LONGEST_HEADER = 100_000_000  # the limit of the published reader
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -152,3 +154,4 @@ def write_safetensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     save_file({name: np.ascontiguousarray(a) for name, a in tensors.items()}, path, metadata={"format": "pt"})
+    os.chmod(path, usual_mode())

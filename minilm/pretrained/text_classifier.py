@@ -17,10 +17,10 @@ import numpy as np
 
 from minilm.backend import to_numpy
 from minilm.errors import CheckpointError, ConfigurationError
-from minilm.models import BERTForSequenceClassification, LSTMClassifier
+from minilm.models import BERT, BERTForSequenceClassification, LSTMClassifier
 from minilm.nn import evaluating
 from minilm.pretrained.loading import from_pretrained
-from minilm.pretrained.packages import locate
+from minilm.pretrained.packages import SENTENCES, locate
 from minilm.pretrained.safetensors_file import parse_json
 from minilm.pretrained.stored import map_file
 from minilm.pretrained.vocabularies import write_json
@@ -29,12 +29,18 @@ from minilm.training import find_checkpoint, load_model
 
 
 class TextClassifier:
-    """A BERTForSequenceClassification or an LSTMClassifier, its tokenizer, and the names of its classes."""
+    """A BERTForSequenceClassification or an LSTMClassifier, its tokenizer, and the names of its classes.
+
+    Attributes:
+        max_tokens: the most that are read of a text, the marks of a BERT among them; None for all.
+        cut: how many texts were longer, so far.
+    """
 
     def __init__(self, model: Any, tokenizer: Tokenizer, names: Sequence[str], max_tokens: int | None = None) -> None:
         self.model, self.tokenizer, self.names = model, tokenizer, list(names)
         limits = [n for n in (max_tokens, model.context_length) if n is not None]
         self.max_tokens = min(limits) if limits else None
+        self.cut = 0
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TextClassifier:
@@ -48,9 +54,10 @@ class TextClassifier:
         ours = folder.is_dir() and not (folder / "config.json").is_file() or (folder / "manifest.json").is_file()
         model, tokenizer = load_model(folder) if ours else from_pretrained(folder)
         if not isinstance(model, BERTForSequenceClassification | LSTMClassifier):
+            base = path if type(model) is BERT and not ours else SENTENCES
             raise ConfigurationError(
                 f"{path} is a {type(model).__name__}, which gives no classes: train a classifier with minilm finetune "
-                f"{path if not ours else 'all-MiniLM-L6-v2'} --task classify --data TABLE --out runs/classes"
+                f"{base} --task classify --data TABLE --out runs/classes"
             )
         if tokenizer is None:
             raise CheckpointError(f"{path} comes without a tokenizer: there is no way to read a text with it")
@@ -62,6 +69,8 @@ class TextClassifier:
     def encode(self, text: str) -> dict[str, Any]:
         """What the model takes of a text: input_ids (T,), and for a BERT token_type_ids; cut to max_tokens."""
         ids = self.tokenizer.encode(text)
+        marks = 2 if isinstance(self.tokenizer, WordPieceTokenizer) else 0  # [CLS] and [SEP]
+        self.cut += self.max_tokens is not None and len(ids) + marks > self.max_tokens
         if isinstance(self.tokenizer, WordPieceTokenizer):
             return self.tokenizer.pair(ids, max_length=self.max_tokens)._asdict()
         return {"input_ids": (ids if len(ids) else np.zeros(1, np.int64))[: self.max_tokens]}

@@ -37,7 +37,7 @@ from minilm.text.instructions import (
     read_conversations,
     split_conversations,
 )
-from minilm.text.labelled import Labelled, class_names, read_labelled, split_labelled
+from minilm.text.labelled import Labelled, class_names, read_labelled, read_rows, split_labelled
 from minilm.text.masking import MaskedExamples, mask_tokens, next_sentence_examples
 from minilm.text.parallel import (
     Pair,

@@ -88,7 +88,8 @@ class LengthGroups(BatchSource):
     batches are shuffled. So who is with whom changes from epoch to epoch, more than in LengthBuckets.
 
     Args:
-        dataset: examples by number.
+        dataset: examples by number; if it has `at_epoch(generator)`, as MaskedExamples does, each epoch asks it for
+            that epoch's examples, which must be as many and as long.
         seed: of the order.
         key: the sequence that counts.
 
@@ -121,9 +122,12 @@ class LengthGroups(BatchSource):
         order, step = generator.permutation(len(self.lengths)), self.AT_ONCE * self.batch_size
         parts = [order[i : i + step] for i in range(0, len(order), step)]
         order = np.concatenate([part[np.argsort(self.lengths[part], kind="stable")] for part in parts])
-        for batch in generator.permutation(len(self))[start:]:
+        batches = generator.permutation(len(self))
+        at_epoch = getattr(self.dataset, "at_epoch", None)
+        dataset: Dataset = self.dataset if at_epoch is None else at_epoch(generator)
+        for batch in batches[start:]:
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield self.collate([self.dataset[int(index)] for index in chosen])
+            yield self.collate([dataset[int(index)] for index in chosen])
 
 
 def groups_by_length(lengths: Sequence[int], size: int) -> Iterator[list[int]]:

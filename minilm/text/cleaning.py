@@ -1,7 +1,7 @@
 """Cleaning: what the text of web pages and old files needs before it is worth learning from.
 
-    html_to_text(html)    the words of a page: tags off, entities decoded, scripts gone clean(text, ...)
-    repaired Unicode, a normal form, control characters, and, on request, case and punctuation
+    html_to_text(html)    the words of a page: tags off, entities decoded, scripts gone
+    clean(text, ...)      repaired Unicode, a normal form, control characters, and, on request, case and punctuation
 
 Each step is an option, and by default only what can hardly be wanted is changed: a language model of texts
 without capitals or commas cannot write them. Nothing here judges what a text is worth (language, quality,

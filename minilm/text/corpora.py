@@ -1,8 +1,8 @@
 """Public corpora by name, and where each can be found: this library carries none.
 
-    load_corpus("shakespeare")    its documents, a list of strings
-    find_corpus("rt_polarity")    its files, for those who want more than the text (labels, vocabularies)
-    CORPORA                       the registry: name, description, licence, places
+    load_corpus("shakespeare")    # its documents, a list of strings
+    find_corpus("rt_polarity")    # its files, for those who want more than the text (labels, vocabularies)
+    CORPORA                       # the registry: name, description, licence, places
 
 A corpus is looked for in its places, in order, and the first that has it is used: the cache folder
 (MINILM_CACHE, or the platform's own), then an installed package, then a download pinned to one commit and

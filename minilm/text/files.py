@@ -20,10 +20,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file to write to; it takes the place of `path` when the block ends without an error.
 
     After any error, KeyboardInterrupt included, `path` is what it was before and the temporary file is gone.
-    An OSError (no such folder, no space left) passes through: the caller knows what it was saving.
+    An OSError (no such folder, no space left) passes through, and names `path`: the caller knows what it was saving.
     """
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -31,17 +34,22 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.chmod(temporary, _mode_of_a_new_file(path))
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename == temporary:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _flush_folder(path.parent)
 
 
 def _mode_of_a_new_file(path: Path) -> int:
     """mkstemp makes private files (0600): give back the old file's mode, or what the umask grants."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
+    return path.stat().st_mode & 0o777 if path.exists() else usual_mode()
+
+
+def usual_mode() -> int:
+    """What the umask grants a new file; for files that a library made private, as safetensors does."""
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask

@@ -127,7 +127,7 @@ def read_conversations(path: PathLike, errors: Errors = "strict") -> list[Conver
         if line.strip():
             try:
                 found.append(_conversation(json.loads(line)))
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 what = f"no {error}" if isinstance(error, KeyError) else str(error)
                 raise DataError(
                     f'{path}, line {number}: not {{"instruction": ..., "answer": ...}}, nor {{"messages": [{{"role": '

@@ -1,9 +1,9 @@
 """Texts with a class each: for whoever trains or scores a classifier.
 
-    read_labelled("reviews.csv")          two columns of a .csv or .tsv file, or two fields of a .jsonl file
-    read_labelled("rt_polarity")          a corpus of CORPORA, or a folder, with a file for each class, a text a line:
-                                          rt-polarity.pos, rt-polarity.neg (or pos.txt and neg.txt)
-    read_labelled("aclImdb/train")        a folder with a folder for each class, a text a file: pos/..., neg/...
+    read_labelled("reviews.csv")       # two columns of a .csv or .tsv file, or two fields of a .jsonl file
+    read_labelled("rt_polarity")       # a corpus of CORPORA, or a folder, with a file for each class, a text a line:
+                                       # rt-polarity.pos, rt-polarity.neg (or pos.txt and neg.txt)
+    read_labelled("aclImdb/train")     # a folder with a folder for each class, a text a file: pos/..., neg/...
 
 A class is a name, a string; `class_names` puts the names in order: numbers by their value, all else by the alphabet.
 """
@@ -42,7 +42,7 @@ def read_labelled(
     elif path.is_dir():
         found = _from_folder(path, errors)
     elif path.name.lower().removesuffix(".gz").endswith(TABLES):
-        found = _from_table(path, text_column, label_column, errors)
+        found = read_rows(path, text_column, label_column, errors)
     elif not path.exists():
         raise DataError(f"there is no {path}: --data is a table, a folder or one of the corpora {', '.join(CORPORA)}")
     else:
@@ -62,6 +62,23 @@ def read_labelled(
             f"{data}: {len(names):,} different classes in {len(texts):,} texts: is {label_column!r} the right column?"
         )
     return texts
+
+
+def read_rows(
+    path: PathLike, text_column: str = "text", label_column: str = "label", errors: Errors = "strict"
+) -> list[Labelled]:
+    """Every row of a table as it is, also one without a text.
+
+    Raises:
+        DataError: if there is nothing to read, or a column is missing.
+    """
+    texts = read_documents(path, text_column, errors)
+    try:
+        labels = read_documents(path, label_column, errors, numbers=True)
+    except DataError as error:
+        message = str(error).replace("holds the text", "holds the class").replace("--text-column", "--label-column")
+        raise DataError(message) from error
+    return [Labelled(*row) for row in zip(texts, labels, strict=True)]
 
 
 def class_names(labels: Iterable[str]) -> list[str]:
@@ -88,25 +105,17 @@ def split_labelled(
     return dealt
 
 
-def _from_table(path: Path, text_column: str, label_column: str, errors: Errors) -> list[tuple[str, str]]:
-    texts = read_documents(path, text_column, errors)
-    try:
-        labels = read_documents(path, label_column, errors)
-    except DataError as error:
-        message = str(error).replace("holds the text (--text-column)", "holds the class (--label-column)")
-        raise DataError(message) from error
-    return list(zip(texts, labels, strict=True))
 
 
-def _from_folder(folder: Path, errors: Errors) -> list[tuple[str, str]]:
+def _from_folder(folder: Path, errors: Errors) -> list[Labelled]:
     shown = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     folders = [p for p in shown if p.is_dir()]
     if folders:
-        return [(text, p.name) for p in folders for text in read_documents(p, errors=errors)]
+        return [Labelled(text, p.name) for p in folders for text in read_documents(p, errors=errors)]
     return _from_files([p for p in shown if p.is_file()], str(folder), errors)
 
 
-def _from_files(paths: list[Path], where: str, errors: Errors) -> list[tuple[str, str]]:
+def _from_files(paths: list[Path], where: str, errors: Errors) -> list[Labelled]:
     """A file for each class: its ending is the name of the class, or, of text files, what stands before the ending."""
     plain = [p for p in paths if p.suffix.lower() in TEXT_ENDINGS]
     others = [p for p in paths if p.suffix and p not in plain and p.suffix.lower() not in TABLES]
@@ -119,5 +128,8 @@ def _from_files(paths: list[Path], where: str, errors: Errors) -> list[tuple[str
             f"neg.txt{hint}"
         )
     return [
-        (line, label) for label, path in named.items() for line in read_text(path, errors).split("\n") if line.strip()
+        Labelled(line, label)
+        for label, path in named.items()
+        for line in read_text(path, errors).split("\n")
+        if line.strip()
     ]

@@ -58,19 +58,23 @@ def iter_text(path: PathLike, errors: Errors = "strict") -> Iterator[str]:
         raise DataError(f"cannot read {os.fspath(path)}: {error}") from error
 
 
-def read_documents(path: PathLike, text_column: str = "text", errors: Errors = "strict") -> list[str]:
+def read_documents(
+    path: PathLike, text_column: str = "text", errors: Errors = "strict", numbers: bool = False
+) -> list[str]:
     """All documents of `iter_documents`, in a list."""
-    return list(iter_documents(path, text_column, errors))
+    return list(iter_documents(path, text_column, errors, numbers))
 
 
-def iter_documents(path: PathLike, text_column: str = "text", errors: Errors = "strict") -> Iterator[str]:
+def iter_documents(
+    path: PathLike, text_column: str = "text", errors: Errors = "strict", numbers: bool = False
+) -> Iterator[str]:
     """The documents of a path, one at a time.
 
     A folder gives one document for each of its text files (TEXT_ENDINGS), all levels down, in the order of
     their names; hidden and empty files are passed over. A .csv or .tsv file gives the column text_column of
     each row, a .jsonl file that field of each line, and any other file is one document. ".gz" after the
-    ending is unpacked. Raises DataError when there is nothing to read, or naming the place, when it cannot be
-    read.
+    ending is unpacked. With `numbers`, a whole number in a .jsonl file is taken for its digits: the name of a class
+    may be one. Raises DataError when there is nothing to read, or naming the place, when it cannot be read.
     """
     path = Path(path)
     if path.is_dir():
@@ -78,7 +82,7 @@ def iter_documents(path: PathLike, text_column: str = "text", errors: Errors = "
     elif (ending := _ending(path)) in (".csv", ".tsv"):
         documents = _from_table(path, text_column, errors, "," if ending == ".csv" else "\t")
     elif ending in (".jsonl", ".ndjson"):
-        documents = _from_json_lines(path, text_column, errors)
+        documents = _from_json_lines(path, text_column, errors, numbers)
     else:
         documents = iter([read_text(path, errors)])
     found = False
@@ -132,20 +136,21 @@ def _from_table(path: Path, column: str, errors: Errors, delimiter: str) -> Iter
         raise DataError(f"{path}, line {rows.line_num}: not a valid table: {error}") from error
 
 
-def _from_json_lines(path: Path, field: str, errors: Errors) -> Iterator[str]:
+def _from_json_lines(path: Path, field: str, errors: Errors, numbers: bool) -> Iterator[str]:
     for number, line in enumerate(_lines(path, errors), start=1):
         if not line.strip():
             continue
         try:
             record: Any = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # also a number of 5,000 digits, or lists in lists in lists
             raise DataError(f"{path}, line {number}: not valid JSON: {error}") from error
         if not isinstance(record, dict) or field not in record:
             has = f"the fields {_listed(list(record))}" if isinstance(record, dict) else "no fields at all"
             raise DataError(f"{path}, line {number}: no field {field!r}; it has {has} (--text-column)")
-        if not isinstance(record[field], str):
-            raise DataError(f"{path}, line {number}: the field {field!r} is {record[field]!r}, not text")
-        yield record[field]
+        value = str(record[field]) if numbers and type(record[field]) is int else record[field]
+        if not isinstance(value, str):
+            raise DataError(f"{path}, line {number}: the field {field!r} is {value!r}, not text (--text-column)")
+        yield value
 
 
 def _lines(path: Path, errors: Errors) -> Iterator[str]:
@@ -174,12 +179,18 @@ def _decode(piece: bytes, errors: Errors, byte: int, line: int, path: PathLike) 
     except UnicodeDecodeError as error:
         bad = " ".join(f"{value:02x}" for value in piece[error.start : error.end])
         line += piece.count(b"\n", 0, error.start)
-        utf16 = byte == 0 and piece[:2] in (b"\xff\xfe", b"\xfe\xff")
-        hint = " It begins as UTF-16 text does: convert the file to UTF-8." if utf16 else ""
+        if byte == 0 and piece[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            way_out = "It begins as UTF-16 text does: convert the file to UTF-8 (iconv -f utf-16 -t utf-8)"
+        elif b"\0" in piece:
+            way_out = "There are zero bytes in it, so it is hardly a text: name another file"
+        else:
+            way_out = (
+                "Convert it (iconv -f latin1 -t utf-8); or, of a command that has it, add --errors replace, and such "
+                "bytes become U+FFFD"
+            )
         raise DataError(
-            f"{os.fspath(path)} is not valid UTF-8: bytes {bad} at byte offset {byte + error.start}, line "
-            f"{line} "
-            f"({error.reason}).{hint} With --errors replace, reading goes on and such bytes become U+FFFD"
+            f"{os.fspath(path)} is not valid UTF-8: bytes {bad} at byte offset {byte + error.start}, line {line} "
+            f"({error.reason}). {way_out}"
         ) from error
 
 

@@ -3,7 +3,7 @@
 A training algorithm M is (epsilon, delta)-differentially private if, for any two data sets that differ in one example
 and any set S of models,
 
-    P(M(one) in S) <= e^epsilon P(M(other) in S) + delta
+    P(M(one) ∈ S) <= e^epsilon P(M(other) ∈ S) + delta
 
 (Dwork et al. 2006): who sees the model learns little of whether an example was there, whatever else they know. With
 delta far below 1 / N, epsilon about 1 is a strong promise, 8 a weak one, and above 10 it says little in theory.

@@ -31,6 +31,7 @@ from minilm.errors import CheckpointError, TrainingError
 from minilm.models import MODELS
 from minilm.nn import Module
 from minilm.text import Tokenizer, tokenizer_from_json
+from minilm.text.files import usual_mode
 
 FORMAT = 1
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -94,6 +95,7 @@ def _save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     try:
         save_file({name: np.ascontiguousarray(a).reshape(a.shape) for name, a in arrays.items()}, path)
+        os.chmod(path, usual_mode())
     except SafetensorError as error:  # it wraps what the operating system said, without its number
         full = "os error 28" in str(error) or "No space" in str(error)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
@@ -148,6 +150,8 @@ def find_checkpoint(path: str | os.PathLike[str], best: bool = False) -> Path:
         if not path.is_dir():
             raise CheckpointError(f"there is no checkpoint {path}")
         return path
+    if path.is_file():
+        raise CheckpointError(f"{path} is a file, and what `minilm train` makes is a folder: name that")
     if not path.is_dir():
         raise CheckpointError(f"there is no folder {path}: train a model with --out {path} first")
     found = list_checkpoints(path)
@@ -173,7 +177,7 @@ def verify(folder: Path) -> None:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
         files = {name: (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()}
         version = manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(_damaged(folder, f"its manifest.json cannot be read ({error})")) from error
     if version != FORMAT:
         raise CheckpointError(f"{folder} has format {version}, and this minilm reads format {FORMAT}")
@@ -215,9 +219,12 @@ def read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(_damaged(folder, f"{name} cannot be read ({error})")) from error
+    if not isinstance(value, dict):
+        raise CheckpointError(_damaged(folder, f"{name} is a {type(value).__name__}, and should be an object"))
+    return value
 
 
 def load_weights(folder: Path, model: Module) -> None:
@@ -251,7 +258,7 @@ def load_model(path: str | os.PathLike[str], best: bool = True) -> tuple[Module,
     folder = find_checkpoint(path, best=best)
     verify(folder)
     config = _read_json(folder, "config.json")
-    if config.get("model") not in MODELS:
+    if config.get("model") not in list(MODELS):
         name = config.get("class") or config.get("model")
         raise CheckpointError(
             f"{folder} holds a model of the class {name}, which minilm does not know: build it yourself and use "
@@ -260,7 +267,7 @@ def load_model(path: str | os.PathLike[str], best: bool = True) -> tuple[Module,
     kind, config_kind = MODELS[config["model"]]
     try:
         model = kind(config_kind(**config["config"]))
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         what = f"config.json does not describe a {config['model']} ({error})"
         raise CheckpointError(_damaged(folder, what)) from error
     load_weights(folder, model)

@@ -1,10 +1,10 @@
 """LoRA for a whole model: adapters on the Linear layers that are named, all else frozen (Hu et al. 2021).
 
-    add_lora(model, ("qkv_proj", "out_proj"), rank=8, alpha=16)      in place; then train as usual
-    save_lora(model, "adapter.safetensors")                          what was trained, and nothing else
-    merge_lora(model)                                                plain layers again, the adapters in their weights
+    add_lora(model, ("qkv_proj", "out_proj"), rank=8, alpha=16)      # in place; then train as usual
+    save_lora(model, "adapter.safetensors")                          # what was trained, and nothing else
+    merge_lora(model)                                                # plain layers, the adapters in their weights
 
-    load_lora(base_model, "adapter.safetensors")                     adapters on a model that has none
+    load_lora(base_model, "adapter.safetensors")                     # adapters on a model that has none
 
 It works on any model whose layers are nn.Linear: BERT, GPT, Llama. A file of adapters for BERT is some hundred times
 smaller than the model, so that one model can serve many tasks, or many people. Where the layer itself is explained:

@@ -7,7 +7,8 @@ The model computes in float16: half the memory, and the fast units of a GPU. Two
 - *The loss scale* s (section 3.2 of the paper). A gradient below 6e-8 is 0 in float16, and many are. So backward
   starts from s instead of 1, and the gradients are divided by s in float32, before they are clipped:
 
-      loss.backward(s)      master.grad = float32(model.grad) / s
+      loss.backward(s)
+      master.grad = float32(model.grad) / s
 
   Too large an s makes infinities. Then the step is left out and s halved; after `growth_interval` good steps in
   succession s doubles. s is a power of two: scaling rounds nothing.

@@ -121,19 +121,29 @@ KITTEN: Tree = {
     ("eine", "kleine"): {"Katze": 0.97, "Maus": 0.03},
 }
 EARLY: Tree = {(): {"<eos>": 0.4, "a": 0.6}, ("a",): {"b": 0.5, "c": 0.5}}
+NARROW: Tree = {  # a beam of 2 drops "a y", the most probable text; two for each beginning keep it
+    (): {"a": 0.7, "b": 0.3},
+    ("a",): {"x": 0.4, "y": 0.35, "z": 0.25},
+    ("a", "x"): {"p": 0.5, "q": 0.3, "r": 0.2},
+    ("a", "y"): {"<eos>": 0.9, "s": 0.1},
+    ("b",): {"u": 0.95, "v": 0.05},
+    ("b", "u"): {"p": 0.4, "q": 0.35, "r": 0.25},
+}
 
 
-def _search(tree: Tree, k: int, alpha: float) -> tuple[str, ...]:
+def _search(tree: Tree, k: int, alpha: float, each: bool = False, first: bool = False, end: int = 1) -> tuple[str, ...]:
+    """The text that a beam finds; or one that keeps k of each beginning, stops at the first end, or counts no <eos>."""
     beginnings: list[tuple[tuple[str, ...], float]] = [((), 0.0)]
-    ended = []
-    while beginnings:
-        candidates = [
-            ((*b, t), total + np.log(p)) for b, total in beginnings for t, p in tree.get(b, {"<eos>": 1.0}).items()
+    ended: list[tuple[tuple[str, ...], float]] = []
+    while beginnings and not (first and ended):
+        groups = [
+            [((*b, t), total + np.log(p)) for t, p in tree.get(b, {"<eos>": 1.0}).items()] for b, total in beginnings
         ]
-        best = sorted(candidates, key=lambda c: -c[1])[:k]
+        together = groups if each else [[candidate for group in groups for candidate in group]]
+        best = [c for group in together for c in sorted(group, key=lambda c: -c[1])[:k]]
         ended += [c for c in best if c[0][-1] == "<eos>"]
         beginnings = [c for c in best if c[0][-1] != "<eos>"]
-    return max(ended, key=lambda c: c[1] / ((5 + len(c[0])) / 6) ** alpha)[0]
+    return max(ended, key=lambda c: c[1] / ((4 + end + len(c[0])) / 6) ** alpha)[0]
 
 
 def check_search(search: Callable[[Any, int, float], Any]) -> None:
@@ -142,8 +152,10 @@ def check_search(search: Callable[[Any, int, float], Any]) -> None:
         (KITTEN, "the chapter's tree", 1, 0.0),
         (KITTEN, "the chapter's tree", 2, 0.0),
         (KITTEN, "the chapter's tree", 2, 0.6),
+        (KITTEN, "the chapter's tree", 2, 0.14),
         (KITTEN, "the chapter's tree", 5, 0.0),
         (EARLY, "a tree where <eos> may come first", 2, 0.0),
+        (NARROW, f"the tree {NARROW}", 2, 0.0),
     ):
         where = f"search({start}, k={k}, alpha={alpha})"
         calls = 0
@@ -174,8 +186,14 @@ def check_search(search: Callable[[Any, int, float], Any]) -> None:
             why = "<eos> belongs to the text"
         elif k > 1 and got == _search(tree, 1, alpha):
             why = "this is what greedy search finds: at each step the k best of ALL candidates go on"
+        elif got == _search(tree, k, alpha, each=True):
+            why = "it keeps k continuations of each beginning: the k best of ALL candidates together go on"
         elif alpha and got == _search(tree, k, 0.0):
             why = "the length penalty is missing: divide log P by ((5 + length) / 6)^alpha before you compare"
+            if got == _search(tree, k, alpha, first=True):
+                why += " (or did you stop at the first text that ends? Others may still end with a better score)"
+        elif alpha and got == _search(tree, k, alpha, end=0):
+            why = "the length counts <eos> too"
         elif not alpha and got == _search(tree, k, 0.6):
             why = "with alpha = 0 the length must not count"
         elif k == 1 and got == _search(tree, 2, alpha):
@@ -205,6 +223,10 @@ def check_parameters(parameters: Callable[[int, int, int, int], Any]) -> None:
                 (right - L * 5 * norm, "The norms have parameters too: a scale and a shift for each channel."),
                 (right - L * 5 * C, "A norm has 2 C parameters: a scale and a shift for each channel."),
                 (right - 12 * L * C, "The matrices of attention have biases, C each."),
+                (
+                    right - 3 * L * (C * C + C),
+                    "Attention has four matrices: for queries, keys and values, and the last one that mixes the heads.",
+                ),
                 (right - L * 2 * (C_h + C), "The feed-forward networks have biases, C_h and C."),
                 (right - V * C, "The table of embeddings is missing."),
             ],

@@ -148,6 +148,10 @@ def check_pseudo_perplexity(pseudo_perplexity: Callable[[Any, np.ndarray, int], 
             (right.mean(), "This is the mean of the logarithms: take exp of minus that."),
             (np.exp(right.mean()), "The sign: exp of MINUS the mean."),
             (np.exp(-right.sum()), "The mean over the tokens, not their sum."),
+            (
+                np.exp(-right.sum() / len(ids)),
+                "The sum is divided by all ids: [CLS] and [SEP] do not count, so divide by two less.",
+            ),
         ],
     )
     print("pseudo_perplexity is right: every word once, with all others in sight")
@@ -169,6 +173,10 @@ def check_trust(trust: Callable[[float, float, float], Any]) -> None:
                 (1 - r, "Not every chosen token is wrong."),
                 (1 - r * replaced / (1 - r), "1 - r is what was not chosen; not [MASK] is 1 - r masked."),
                 (1 - r * replaced / (1 - masked), "Only a share r of the tokens can become [MASK]."),
+                (
+                    (1 - r) / (1 - r * masked),
+                    "True are not only the tokens that were not chosen: some that were chosen stay what they were.",
+                ),
             ],
         )
     print(f"trust is right: with BERT's numbers {1 - 0.015 / 0.88:.1%} of what is shown is true")

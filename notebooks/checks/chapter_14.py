@@ -12,7 +12,7 @@ from checks.answers import call, expect, shown
 
 
 def _pair(answer: Any, where: str, what: str) -> tuple[Any, Any]:
-    if not isinstance(answer, tuple) or len(answer) != 2:
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
         raise NotYet(f"{where}: return two things, {what}, not {shown(answer)}")
     return answer
 
@@ -37,6 +37,8 @@ def check_lora_forward(lora_forward: Callable[..., Any]) -> None:
         (plain, "this is the frozen layer alone: the change is missing"),
         (x @ W + b + alpha / r * change, "W has the shape (out, in): x is multiplied with its transpose"),
         (alpha / r * (plain + change), "alpha / r belongs to the change alone"),
+        (plain + alpha / 3 * change, "r is the number of rows of A (and of columns of B): len(A)"),
+        (plain + alpha / r * x @ (B @ A), "B A has the shape of W, (out, in): it is transposed as W is"),
     ]
     expect(call(lora_forward, x, W, b, A, B, alpha), plain + alpha / r * change,
            "lora_forward of x (4, 3), r = 2, alpha = 6", mistakes)  # fmt: skip
@@ -57,13 +59,15 @@ def check_lora_gradients(lora_gradients: Callable[..., Any]) -> None:
     first, second = _pair(call(lora_gradients, x, A, B, alpha, G), where, "the gradients of A and of B")
     if np.shape(first) == B.shape and np.shape(second) == A.shape:
         raise NotYet(f"{where}: the shapes are turned: A's gradient comes first, of A's shape {A.shape}")
-    scales = "alpha / r stands before both gradients"
+    scales, through = "alpha / r stands before both gradients", "this is W's: here the chain goes through z = x A'"
 
     def usual(gradient: np.ndarray) -> list[tuple[Any, str]]:
         mean = c * gradient / len(x)
         return [(gradient, scales), (alpha * gradient, scales), (c * c * gradient, f"{scales}, once"),
                 (-c * gradient, "the sign is turned"), (c * gradient.T, "this is its transpose"),
-                (mean, "the mean over rows is in G already, if the loss takes one")]  # fmt: skip
+                (alpha / 3 * gradient, "r is the number of rows of A (and of columns of B): len(A)"),
+                (mean, "the mean over rows is in G already, if the loss takes one"),
+                (G.T @ x, through), (c * G.T @ x, through)]  # fmt: skip
 
     expect(second, c * dB, f"{where}: the gradient of B", usual(dB))
     mistakes = [*usual(dA), (np.zeros_like(A), "it is zero only where B is zero")]
@@ -105,17 +109,23 @@ def check_to_example(to_example: Callable[..., Any]) -> None:
 
 def check_choose(choose: Callable[..., Any]) -> None:
     """Exercise 14.4: take off what is said anyway."""
-    scores = np.log([[0.50, 0.30, 0.10], [0.60, 0.10, 0.05], [0.20, 0.30, 0.10], [0.02, 0.05, 0.001]])
-    content_free = np.log([[0.7, 0.1, 0.1], [0.001, 0.3, 0.1], [0.3, 0.2, 0.1]])
-    mean = np.exp(content_free).mean(0)
+    scores = np.log([[0.20, 0.02, 0.05], [0.02, 0.05, 0.10], [0.40, 0.15, 0.20], [0.05, 0.08, 0.10],
+                     [0.10, 0.03, 0.08], [0.10, 0.03, 0.03]])  # fmt: skip
+    content_free = np.log([[0.70, 0.05, 0.02], [0.20, 0.05, 0.15]])  # each mistake below chooses otherwise
+    p_free = np.exp(content_free)
+    mean = p_free.mean(0)
     expected = (scores - np.log(mean)).argmax(1)
     mistakes = [
         (scores.argmax(1), "nothing is taken off"),
         ((scores + np.log(mean)).argmax(1), "added, not taken off: what is said anyway should count less"),
         ((scores - content_free.mean(0)).argmax(1), "the mean of log p is not the logarithm of the mean of p"),
         ((scores - mean).argmax(1), "scores are logarithms, and what is taken off is none"),
+        ((scores - np.log(p_free.max(0))).argmax(1), "the mean over the texts without content, not the largest"),
+        *(((scores - one).argmax(1), "the mean over all texts without content, not one") for one in content_free),
+        ((scores - np.log((p_free / p_free.sum(1, keepdims=True)).mean(0))).argmax(1),
+         "the formula takes p as it is: it does not make the p of a text sum to one first"),
         ((scores - np.log(mean)).argmin(1), "the smallest is taken"),
         ((scores - np.log(mean)).max(1), "this is the score of the choice: return its number, argmax"),
     ]
-    expect(call(choose, scores, content_free), expected, "four prompts, three answers, three texts", mistakes)
+    expect(call(choose, scores, content_free), expected, "six prompts, three answers, two texts", mistakes)
     print("choose is right: an answer that is said anyway counts less")

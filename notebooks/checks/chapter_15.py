@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable
+from numbers import Real
 from typing import Any
 
 from checks import NotYet
@@ -12,14 +13,14 @@ from checks.cache import Cache
 
 
 def _number(answer: Any, call: str) -> float:
-    if not isinstance(answer, int | float):
+    if not isinstance(answer, Real):
         raise NotYet(f"{call} returned {answer!r}: return a number")
     return float(answer)
 
 
 def check_intensity(matmul_intensity: Callable[..., Any]) -> None:
     """Exercise 15.1: flops a byte of a product."""
-    for M, N, K, itemsize in ((1, 1, 1, 4), (8, 4, 2, 4), (1024, 1024, 1024, 2)):
+    for M, N, K, itemsize in ((8, 4, 2, 4), (1, 1, 1, 4), (1024, 1024, 1024, 2)):
         call = f"matmul_intensity({M}, {N}, {K}, {itemsize})"
         got = _number(matmul_intensity(M, N, K, itemsize), call)
         flops, numbers = 2 * M * N * K, M * K + K * N + M * N
@@ -43,7 +44,7 @@ def check_roofline(least_time: Callable[..., Any]) -> None:
     for flops, moved, peak, bandwidth in ((1e9, 1e9, 1e11, 1e10), (1e12, 1e9, 1e11, 1e10), (1e10, 2e9, 1e11, 1e10)):
         call = f"least_time({flops:g}, {moved:g}, {peak:g}, {bandwidth:g})"
         answer = least_time(flops, moved, peak, bandwidth)
-        if not isinstance(answer, tuple | list) or len(answer) != 2:
+        if not isinstance(answer, tuple | list) or len(answer) != 2 or not isinstance(answer[0], Real):
             raise NotYet(f"{call} returned {answer!r}: return the pair (seconds, 'memory' or 'compute')")
         got, which = answer
         compute, memory = flops / peak, moved / bandwidth
@@ -54,6 +55,8 @@ def check_roofline(least_time: Callable[..., Any]) -> None:
                 hint += "; at best they overlap: the longer of the two, not their sum"
             elif math.isclose(got, min(compute, memory), rel_tol=1e-9):
                 hint += "; the slower one decides: max, not min"
+            elif math.isclose(got, min(peak, flops / moved * bandwidth), rel_tol=1e-9):
+                hint += "; this is the rate, flops a second: the time is wanted"
             raise NotYet(f"{call} gives {got:g} s, expected {right:g} s: {hint}")
         expected = "memory" if memory > compute else "compute"
         if which != expected:
@@ -64,15 +67,16 @@ def check_roofline(least_time: Callable[..., Any]) -> None:
 
 def check_cache_bytes(kv_cache_bytes: Callable[..., Any]) -> None:
     """Exercise 15.3: keys and values of all layers."""
-    sizes = {"layers": 3, "query_heads": 8, "kv_heads": 2, "D": 64, "T": 100, "batch": 5, "itemsize": 2}
+    sizes = {"layers": 3, "query_heads": 8, "kv_heads": 2, "D": 64, "T": 100, "batch": 5, "itemsize": 8}
     call = f"kv_cache_bytes({', '.join(f'{name}={size}' for name, size in sizes.items())})"
     got = _number(kv_cache_bytes(**sizes), call)
-    right = 2 * 3 * 2 * 64 * 100 * 5 * 2
+    right = 2 * 3 * 2 * 64 * 100 * 5 * 8
     if got != right:
         hint = "keys and values, for each layer, sequence, key head, position and channel"
         for wrong, why in (
             (right / 2, "keys *and* values: twice as much"),
             (right * 4, "query heads share key heads here: only kv_heads are kept, and queries are not kept at all"),
+            (right / 8, "these are numbers: each has `itemsize` bytes"),
             (right / 5, "each sequence of the batch has a cache of its own"),
             (right / 3, "each layer has a cache of its own"),
         ):
@@ -86,7 +90,10 @@ def check_cache_bytes(kv_cache_bytes: Callable[..., Any]) -> None:
 def check_transpose(transpose_order: Callable[[int], Iterable[tuple[int, int]]]) -> None:
     """Exercise 15.4: an order that uses up each line while it is near."""
     for n in (4, 20):
-        pairs = list(transpose_order(n))
+        order = transpose_order(n)
+        if not isinstance(order, Iterable):
+            raise NotYet(f"transpose_order({n}) returned {order!r}: yield pairs (i, j), or return a list of them")
+        pairs = list(order)
         missing = sorted(set(itertools.product(range(n), repeat=2)) - set(pairs))
         if missing:
             raise NotYet(f"transpose_order({n}) leaves out {len(missing)} pairs, such as {missing[0]}")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from annotate import Annotator, links_of, local_names, rows_of
+from annotate import Annotator, balanced, links_of, local_names, rows_of
 from connections import Connections, missing_from_the_table
-from formulas import display, latex
 from minilm.tensor.operation import OPERATIONS
 from prose import as_markdown, leading_formula, render
 from symbols import Module, Place, SymbolTable, mentioned_order, module_name
@@ -136,32 +135,6 @@ def test_the_table_of_what_is_taught_names_only_what_there_is(table):
 
 
 @pytest.mark.parametrize(
-    "plain, expected",
-    [
-        ("y = tanh x", r"y = \tanh  x"),
-        ("y_i = e^(x_i) / sum_j e^(x_j)", r"y_{i} = e^{x_{i}} / \sum_{j} e^{x_{j}}"),
-        ("dW = gᵀ x", r"\mathrm{d}W = g^\top \,x"),
-        ("S = Q Kᵀ / sqrt(D)", r"S = Q \,K^\top / \sqrt{D}"),
-        ("x̂ = (x - μ) r", r"\hat{x} = (x - \mu ) \,r"),
-        ("h_(t-1)", "h_{t-1}"),
-        ("y = f(", None),
-        ('y = "text"', None),
-        ("y = x & z", None),
-        ("the y of the x is in the z", None),
-    ],
-)
-def test_formulas_in_plain_characters_become_latex(plain, expected):
-    assert latex(plain) == expected
-
-
-def test_equations_stand_below_each_other_and_remarks_beside_them():
-    assert display("y = a b;  da = g b,  db = g a").count(r"\\") == 2
-    assert r"\text{the weights}" in display("P = a b        the weights")
-    assert display("model = quantize(model, bits=4); save_file(model)") is None
-    assert display("loops    one number at a time") is None
-
-
-@pytest.mark.parametrize(
     "first, found",
     [
         ("y = a b;  da = g b,  db = g a.", True),
@@ -182,7 +155,8 @@ def test_docstrings_keep_their_signs_lists_and_latex():
     assert '<p class="part">Raises</p>' in html
     assert "<dt><code>TypeError</code></dt><dd>if x &lt; 0\nor so.</dd>" in html
     shielded = as_markdown("y = a b.\n\n<v> a*b [i][j] `a*b`")
-    assert shielded == "$$\ny = a \\,b\n$$\n\n\n\n&lt;v> a\\*b &#91;i]&#91;j] `a*b`"
+    assert shielded.startswith('<div class="arithmatex">\\[y=a\\,b\\]</div>\n')
+    assert shielded.endswith("\n\n&lt;v> a\\*b &#91;i]&#91;j] `a*b`")
 
 
 def test_a_program_in_a_docstring_is_coloured_and_names_are_linked():
@@ -197,3 +171,36 @@ def test_a_heading_between_methods_stands_above_the_next_one():
         ("A.a", 2, 4, []),
         ("A.b", 5, 8, ["**walking**"]),
     ]
+
+
+def test_the_heading_of_a_group_of_functions_stands_above_the_name(table):
+    module = module_of("# ----- sums\n\ndef add(a, b):\n    return a + b\n")
+    page = Annotator(table).page(module.path, address, module.source).html
+    assert page.index('<p class="division">sums</p>') < page.index('<h2 id="add">')
+
+
+def test_where_words_are_longer_than_code_the_comments_stay_in_it():
+    docstring = "\n\n".join(["Words " * 40] * 4)
+    source = f'def f(x):\n    """{docstring}"""\n    a = x\n    # why b\n    b = a\n    return b\n'
+    (row,) = [row for row in balanced(rows_of(module_of(source))) if row.name == "f"]
+    assert row.last == len(source.splitlines()) and source.splitlines().index("    # why b") + 1 not in row.hidden
+    short = source.replace(docstring, "Words.")
+    assert [row.prose for row in balanced(rows_of(module_of(short)))][-1] == ["why b"]
+
+
+def test_imports_for_types_stand_with_the_other_imports():
+    source = "import a\n\nif TYPE_CHECKING:\n    import b\n\nc = 1\n"
+    assert [(row.first, row.last) for row in rows_of(module_of(source))] == [(1, 5), (6, 6)]
+
+
+def test_a_source_of_several_lines_is_one_paragraph():
+    html = render("Words.\n\nSource: a book,\nand another.\n\nMore words.")
+    assert '<p class="part">Source</p>\n<p>a book,\nand another.</p>' in html and "<p>More words.</p>" in html
+
+
+def test_a_document_with_several_titles_gets_one():
+    from build import one_title
+
+    text = "# A\n\n# B\n\n## C\n\n```sh\n# not a title\n```\n"
+    assert one_title(text) == "# A\n\n## B\n\n### C\n\n```sh\n# not a title\n```\n"
+    assert one_title("# A\n\n## B\n") == "# A\n\n## B\n"

@@ -21,7 +21,10 @@ PAGES = [
     "source/kernels/attention/blocked.html",
     "source/kernels/index.html",
     "source/tests/functional/test_softmax.html",
+    "source/minilm/optim/schedules.html",
     "api/minilm.functional.html",
+    "api/minilm.kernels/index.html",
+    "api/minilm.kernels/attention.html",
     "api/minilm.training.html",
     "benchmarks/index.html",
     "benchmarks/results/REPORT.html",
@@ -121,12 +124,30 @@ def test_the_search_finds_online_softmax_and_leads_there(site, browser, width):
         page.locator("input[name=query]").press_sequentially("online softmax")
         first = page.locator(".md-search-result__link").first
         first.wait_for(timeout=20_000)
+        assert "\\(" not in page.locator(".md-search-result").inner_text()  # no LaTeX where nothing sets it
         address = first.get_attribute("href")
         first.click()
         name = address.partition("?")[0].partition("#")[0].rpartition("/")[2]
         page.wait_for_url(lambda url: f"/{name}" in url)
         assert "online softmax" in page.locator("main").inner_text().lower()
         assert sight.problems == []
+
+
+def test_the_api_reference_describes_every_kernel_and_leads_to_its_source(site):
+    described = "".join(page.read_text(encoding="utf-8") for page in (site / "api/minilm.kernels").glob("*.html"))
+    described = set(re.findall(r'id="(minilm\.kernels\.[\w.]+)"', described))
+    for path in sorted((ROOT / "kernels").rglob("*.py")):
+        module = ".".join(["minilm", *path.relative_to(ROOT).with_suffix("").parts])
+        functions = re.findall(r'^def ([a-z]\w*)\((?:[^"]|"(?!""))*?:\n {4}"""', path.read_text(encoding="utf-8"), re.M)
+        assert {f"{module}.{name}" for name in functions} <= described, path
+    page = (site / "api/minilm.kernels/softmax.html").read_text(encoding="utf-8")
+    assert 'href="../../source/kernels/softmax/triton.html#softmax"' in page
+
+
+def test_a_long_report_lists_its_sections(site):
+    page = (site / "benchmarks/results/REPORT.html").read_text(encoding="utf-8")
+    assert len(re.findall(r"<h1\b", page)) == 1
+    assert page.count('class="md-nav__link"') > 20
 
 
 def test_prose_stands_beside_code_on_a_desk_and_above_it_on_a_telephone(site, browser):

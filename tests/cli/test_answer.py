@@ -15,6 +15,7 @@ from minilm.pretrained import save_pretrained
 from minilm.random import Generator, using_generator
 from minilm.text import Question, Span, WordPieceTokenizer, read_questions, write_questions
 from minilm.training.checkpoint import save_checkpoint
+from tests.pretrained import files
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] who was it the red blue old in rome at sea ada bob cleo dan , . ?".split()
 PEOPLE, OTHERS = WORDS[16:20], WORDS[8:16]
@@ -125,7 +126,7 @@ def test_what_cannot_be_answered_is_told_kindly(minilm, learnt, encoder, trained
         ([encoder, "-q", "who", "-c", "sea"], "minilm finetune"),
         ([tmp_path / "checkpoint-1", "-q", "who", "-c", "sea"], "a BERT, which does not answer questions"),
         ([trained, "-q", "who", "-c", "sea"], "a GPT, which does not answer questions"),
-        ([tmp_path / "nowhere", "-q", "who", "-c", "sea"], "there is no folder"),
+        ([tmp_path / "nowhere", "-q", "who", "-c", "sea"], "--task answer"),
     ]
     for arguments, reason in wrong:
         assert reason in minilm("answer", *arguments).error
@@ -144,6 +145,9 @@ def test_what_cannot_be_learnt_is_told_kindly(encoder, questions, trained, tmp_p
         finetune_answer.prepare(str(trained), str(questions), Options())
     with pytest.raises(DataError, match="SQuAD"):
         finetune_answer.prepare(str(encoder), str(encoder / "config.json"), Options())
+    (tmp_path / "a.gguf").write_bytes(files.gguf_llama())
+    with pytest.raises(ConfigurationError, match="--task answer takes an encoder"):
+        finetune_answer.prepare(str(tmp_path / "a.gguf"), str(questions), Options())
     one = read_questions(questions)[:1]
     write_questions(tmp_path / "one.json", one)
     with pytest.raises(DataError, match="all on one paragraph"):

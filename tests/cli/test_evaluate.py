@@ -84,7 +84,7 @@ def test_published_weights_are_scored(numbers, minilm, test_data, tmp_path):
     assert "name some with --data" in minilm("eval", model).error
 
 
-def test_a_model_of_hidden_words_has_a_pseudo_perplexity(numbers, tmp_path):
+def test_a_model_of_hidden_words_has_a_pseudo_perplexity(numbers, minilm, tmp_path):
     words = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat sat".split()
     save_checkpoint(
         tmp_path / "checkpoint-1", BERTForMaskedLM(BERTConfig(8, 8, 1, 2, 16, 16)), WordPieceTokenizer(words)
@@ -94,6 +94,8 @@ def test_a_model_of_hidden_words_has_a_pseudo_perplexity(numbers, tmp_path):
     assert told["metric"] == "pseudo-perplexity" and told["tokens"] == 15 and told["context"] == 8
     assert told["pseudo_perplexity"] == pytest.approx(np.exp(told["loss"])) == pytest.approx(8, rel=0.2)
     assert "each token was hidden once" in out
+    too_long = minilm("eval", tmp_path / "checkpoint-1", "--data", tmp_path / "text.txt", "--context", 9)
+    assert "at most 8 tokens" in too_long.error
 
 
 # ----- a class
@@ -222,6 +224,14 @@ def test_any_target_of_a_source_is_a_right_one(numbers, translator, tmp_path):
     assert (told["exact_match"], told["f1"], told["documents"]) == (100, 100, 2)
 
 
+def test_pairs_may_be_columns_of_a_table(numbers, minilm, translator, tmp_path):
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("english,german\none two,eins zwei\n")
+    columns = ["--source-column", "english", "--target-column", "german"]
+    assert numbers(translator, "--data", pairs, "--metric", "exact-match", *columns)[0]["documents"] == 1
+    assert "--source-column" in minilm("eval", translator, "--data", pairs).error
+
+
 def test_without_the_package_of_a_metric_the_way_out_is_told(minilm, translator, monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     assert "pip install 'minilm[eval]'" in minilm("eval", translator, "--limit", 1, "--beam", 1).error
@@ -247,6 +257,8 @@ def test_pairs_that_are_none_are_explained(minilm, translator, tmp_path):
         (["--stride", 17], "at most the window of 16"),
         (["--limit", 1], "at least 2 tokens"),
         (["--json", "nowhere/x.json"], "no folder nowhere"),
+        (["--json", "."], "is a folder"),
+        (["--errors", "never"], "--errors is one of strict, replace, ignore, not 'never'"),
     ],
 )
 def test_options_that_make_no_sense_are_explained(minilm, trained, options, message):

@@ -11,7 +11,7 @@ import pytest
 from minilm.cli import finetune_run, main
 from minilm.models import GPT, GPTConfig, LSTMClassifier
 from minilm.pretrained import TextClassifier, from_pretrained, save_pretrained
-from minilm.training import Callback, Trainer, load_lora
+from minilm.training import Callback, Trainer, load_lora, read_metrics
 from tests.training.small_encoder import reviews, write_encoder, write_table
 
 QUICK = ["--epochs", 12, "--lr", 0.01]
@@ -103,6 +103,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(minilm, encoder, table
         patch.setattr(Trainer, "__init__", lambda *a, callbacks, **k: begin(*a, callbacks=[*callbacks, Stop()], **k))
         stopped = minilm(*run("parts"))
     assert stopped.status == 130 and "--resume" in stopped.err
+    assert f"--resume {tmp_path / 'parts'}" in minilm(*run("parts")).error
     done = minilm("finetune", "--resume", tmp_path / "parts")
     assert done.status == 0, done.err
     one, other = (from_pretrained(tmp_path / name)[0].state_dict() for name in ("whole", "parts"))
@@ -113,7 +114,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(minilm, encoder, table
 def test_an_lstm_starts_from_nothing(minilm, table, tmp_path):
     done = minilm("finetune", "lstm", "--task", "classify", "--data", table, "--out", tmp_path / "run", "--epochs", 6)
     assert done.status == 0, done.err
-    assert figures(tmp_path / "run")["accuracy"] >= 0.8 and list((tmp_path / "run").glob("checkpoint-*"))
+    assert figures(tmp_path / "run")["accuracy"] >= 0.8 and len(list((tmp_path / "run").glob("checkpoint-*"))) == 1
     sometimes_nothing = write_table(tmp_path / "some.csv", [*reviews(8), ("", "pos")])
     assert minilm("eval", tmp_path / "run", "--data", sometimes_nothing).status == 0
     assert minilm("classify", tmp_path / "run", "a good film").out.startswith("pos")
@@ -125,11 +126,36 @@ def test_a_run_in_the_place_of_another_leaves_nothing_of_it(minilm, encoder, tab
     """An LSTM has no published form: its checkpoint is the model, and an encoder's files beside it would hide it."""
     out = ["--task", "classify", "--data", table, "--out", tmp_path / "run", "--epochs", 1]
     assert minilm("finetune", encoder, *out, "--method", "lora").status == 0
+    (tmp_path / "run" / "data" / "test.json").write_text("what a run with --task answer holds out")
     done = minilm("finetune", "lstm", *out, "--overwrite")
     assert done.status == 0, done.err
     assert type(TextClassifier.load(tmp_path / "run").model) is LSTMClassifier
     left = sorted(path.name.partition("-")[0] for path in (tmp_path / "run").iterdir())
-    assert left == ["checkpoint", "metrics.jsonl", "run.json"]
+    assert left == ["checkpoint", "data", "metrics.jsonl", "run.json"]
+    assert [path.name for path in (tmp_path / "run" / "data").iterdir()] == ["test.jsonl"]
+
+
+@pytest.mark.parametrize("model", ["encoder", "lstm"])
+def test_eval_finds_the_figures_of_the_run_on_the_texts_that_were_held_out(minilm, encoder, table, tmp_path, model):
+    """With so high a learning rate the loss on the held-out part grows: the best checkpoint is not the last one."""
+    run = ["finetune", encoder if model == "encoder" else "lstm", "--task", "classify", "--out", tmp_path / "run"]
+    assert minilm(*run, "--data", table, "--epochs", 5, "--lr", 0.1, "--held-out", 0.4).status == 0
+    losses = [m["eval_loss"] for m in read_metrics(tmp_path / "run" / "metrics.jsonl") if "eval_loss" in m]
+    assert model == "encoder" or losses[-1] > min(losses), "else there is nothing to see"
+    told = tmp_path / "told.json"
+    assert minilm("eval", tmp_path / "run", "--json", told).status == 0
+    numbers, expected = json.loads(told.read_text()), figures(tmp_path / "run")
+    assert numbers["documents"] == 64
+    assert (numbers["accuracy"], numbers["macro_f1"]) == (expected["accuracy"], expected["macro_f1"])
+    assert len(set((tmp_path / "run" / "data" / "test.jsonl").read_text().splitlines())) == 64
+    by_class = write_table(tmp_path / "sorted.csv", sorted(reviews(160), key=lambda row: row[1]))
+    assert minilm("eval", tmp_path / "run", "--data", by_class, "--limit", 10, "--json", told).status == 0
+    assert [sum(row) for row in json.loads(told.read_text())["confusion"]] == [5, 5], "from all over"
+    if model == "lstm":
+        [checkpoint] = (tmp_path / "run").glob("checkpoint-*")
+        assert minilm("eval", checkpoint, "--json", told).status == 0
+    (tmp_path / "run" / "data" / "test.jsonl").unlink()
+    assert "--data" in minilm("eval", tmp_path / "run").error
 
 
 def test_classes_keep_the_names_that_they_have_in_the_data(minilm, encoder, tmp_path):
@@ -147,7 +173,8 @@ def test_classes_keep_the_names_that_they_have_in_the_data(minilm, encoder, tmp_
 
 def test_a_run_is_not_lost_by_mistake(minilm, trained, encoder, table, tmp_path):
     run = ["finetune", encoder, "--task", "classify", "--data", table, "--out", trained]
-    assert "--overwrite" in minilm(*run).error
+    told = minilm(*run).error
+    assert "--overwrite" in told and "--resume" not in told, "it is over"
     before = (trained / "model.safetensors").read_bytes()
     assert minilm("finetune", tmp_path / "nothing", *run[2:], "--overwrite").error
     assert (trained / "model.safetensors").read_bytes() == before
@@ -165,6 +192,7 @@ def test_what_cannot_be_is_explained(minilm, encoder, trained, table, tmp_path):
     assert "no column 'body'" in error("--text-column", "body")
     assert "between 0 and 1" in error("--held-out", 1.5)
     assert "num_train_epochs must be positive" in error("--epochs", 0)
+    assert "--epochs is a number" in error("--epochs", "nan") and "--epochs is a number" in error("--epochs", "inf")
     assert "from 1 to 16" in error("--method", "lora", "--rank", 99)
     assert "there is no" in error(data=tmp_path / "nothing.csv")
     assert "of one class only, 'pos'" in error(data=write_table(tmp_path / "one.csv", [("a", "pos"), ("b", "pos")]))
@@ -174,6 +202,8 @@ def test_what_cannot_be_is_explained(minilm, encoder, trained, table, tmp_path):
     assert "there is no" in told and "'lstm'" in told
     save_pretrained(GPT(GPTConfig(300, 8, 1, 2, 8)), None, tmp_path / "gpt")
     assert "takes an encoder, a BERT" in error(model=tmp_path / "gpt")
+    assert minilm("finetune", "lstm", "--task", "classify", "--data", table, "--out", tmp_path / "own").status == 0
+    assert "a run of minilm's" in error(model=tmp_path / "own")
     assert not (tmp_path / "x").exists(), "nothing was made of a run that could not begin"
     resume = ["finetune", "--resume", trained]
     assert "is finished" in minilm(*resume).error
@@ -212,10 +242,19 @@ def test_lines_of_a_file_and_of_stdin(minilm, trained, tmp_path, monkeypatch):
     assert [line.split()[0] for line in minilm("classify", trained).out.splitlines()] == ["pos", "neg"]
 
 
+def test_what_is_longer_than_the_model_reads_is_told(minilm, trained):
+    """Of 16 tokens two are [CLS] and [SEP]."""
+    assert minilm("classify", trained, "a good film", "film " * 14).err == ""
+    done = minilm("classify", trained, "a good film", "film " * 15)
+    assert done.err == "(1 text is longer than the 16 tokens that the model reads, and was cut)\n"
+    assert len(done.out.splitlines()) == 2
+
+
 def test_mistakes_of_classify_are_explained(minilm, trained, encoder, tmp_path, monkeypatch):
     assert "gives no classes" in minilm("classify", encoder, "a film").error
     assert "there is no" in minilm("classify", tmp_path / "nothing", "a film").error
     assert "one of them at a time" in minilm("classify", trained, "a film", "--file", tmp_path / "f").error
     assert "there is no file" in minilm("classify", trained, "--file", tmp_path / "f").error
+    assert "a text is empty" in minilm("classify", trained, "a film", " ").error
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n  \n"))
     assert "stdin holds no text" in minilm("classify", trained).error

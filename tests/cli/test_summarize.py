@@ -74,12 +74,17 @@ def test_a_file_and_stdin_are_one_document_and_what_is_cut_is_told(minilm, learn
     assert minilm("summarize", "It counts cats.", "--model", learnt).err == "", "nothing was cut"
 
 
-def test_eval_scores_its_summaries(minilm, learnt, tmp_path, require_package):
+def test_eval_scores_its_summaries(minilm, learnt, documents, tmp_path, require_package):
     require_package("rouge_score")
     figures = tmp_path / "figures.json"
-    assert minilm("eval", learnt, "--metric", "rouge", "--json", figures).status == 0
+    assert minilm("eval", learnt, "--json", figures).status == 0, "for documents ROUGE is what there is, not BLEU"
     numbers = json.loads(figures.read_text())
-    assert numbers["documents"] == 12 and numbers["rouge1"] > 70
+    assert numbers["metric"] == "rouge" and numbers["documents"] == 12 and numbers["rouge1"] > 70
+    assert minilm("eval", learnt, "--data", documents, "--json", figures).status == 0, "in the columns of its training"
+    assert json.loads(figures.read_text())["documents"] == 120
+    last = max(learnt.glob("checkpoint-*"))
+    assert minilm("eval", last, "--limit", 2, "--json", figures).status == 0
+    assert json.loads(figures.read_text())["metric"] == "rouge"
 
 
 def test_what_cannot_be_summarized_is_told_kindly(minilm, learnt, documents, trained, tmp_path):

@@ -104,6 +104,7 @@ def test_what_cannot_be_translated_is_told_kindly(minilm, learnt, trained, tmp_p
         (["--file", tmp_path / "missing.txt", "--model", learnt], "there is no file"),
         (["one " * 80, "--model", learnt], "at most 64"),
         (["one", "--model", learnt, "--attention", tmp_path / "no" / "map.png"], "there is no folder"),
+        (["one", "--model", learnt, "--attention", tmp_path / "map.xyz"], "ends with .png, .svg, .pdf"),
         (["--file", tmp_path / "two.txt", "--model", learnt, "--attention", tmp_path / "map.png"], "one sentence"),
     ]
     for arguments, reason in wrong:

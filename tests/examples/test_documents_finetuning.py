@@ -3,7 +3,7 @@
 import ast
 import re
 
-from minilm.pretrained import from_pretrained
+from minilm.pretrained import TextClassifier, from_pretrained
 from tests.examples.programs import EXAMPLES, run
 from tests.training.small_encoder import reviews, write_encoder, write_table
 
@@ -33,6 +33,7 @@ def test_it_learns_a_few_sentences(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "108 texts to train on, 12 held out; the classes are neg, pos" in done.stdout
     assert re.search(r"held out: accuracy [01]\.\d{4}, macro F1 [01]\.\d{4}, 12 texts", done.stdout)
+    assert TextClassifier.load(tmp_path / "out").names == ["neg", "pos"]
     before, after = (from_pretrained(tmp_path / name)[0].state_dict() for name in ("encoder", "out"))
     assert all((array != after[f"bert.{name}"]).any() for name, array in before.items() if "norm" in name)
 
@@ -48,3 +49,5 @@ def test_mistakes_are_explained(tmp_path):
     done = run(PROGRAM, table, "--label-column", "stars")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and "no column 'stars'" in done.stderr
+    done = run(PROGRAM, table, "--limit", "0")
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "--limit 0" in done.stderr

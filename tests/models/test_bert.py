@@ -6,6 +6,7 @@ That it computes what PyTorch's BERT computes is shown in tests/pretrained.
 import numpy as np
 import pytest
 
+import minilm.functional as F
 from minilm import no_grad
 from minilm.errors import ConfigurationError
 from minilm.models import (
@@ -178,6 +179,20 @@ def test_the_decoder_is_the_embedding():
     model.loss(batch_of(BERTForMaskedLM)).backward()
     before = model.bert.token_embedding.weight.grad.numpy()
     assert (np.abs(before).max(axis=1) > 0).all(), "also of tokens that are not in the batch"
+
+
+def test_logits_of_the_hidden_words_alone_give_the_loss_and_the_gradients_of_all_logits():
+    model, batch = lively(tiny(BERTForMaskedLM)), batch_of(BERTForMaskedLM)
+    logits = model(batch["input_ids"], batch["attention_mask"], batch["token_type_ids"])[0]
+    losses, gradients = [], []
+    for loss in (model.loss(batch), model.loss_of_words(batch), F.cross_entropy(logits, batch["labels"])):
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append({name: p.grad.numpy().copy() for name, p in model.named_parameters() if p.grad is not None})
+        model.zero_grad()
+    assert losses[:2] == pytest.approx([losses[2]] * 2, abs=1e-6)
+    for name, gradient in gradients[0].items():
+        np.testing.assert_allclose(gradient, gradients[2][name], atol=1e-6, err_msg=name)
 
 
 def test_the_next_sentence_counts_when_asked_for():

@@ -153,8 +153,10 @@ def by_hand(model, source, target):
     if c.copy:
         for t, row in enumerate(logits):
             exponentials = np.exp(row)
-            for token, h in zip(source, memory, strict=True):
-                query, key = p["pointer.q_proj.weight"] @ x[t], p["pointer.k_proj.weight"] @ h
+            for i, token in enumerate(source):
+                query, key = p["pointer.q_proj.weight"] @ x[t], p["pointer.k_proj.weight"] @ memory[i]
+                if i > 0:
+                    key = key + p["pointer.previous_proj.weight"] @ memory[i - 1]
                 exponentials[token] += np.exp(query @ key / math.sqrt(C))
             logits[t] = np.log(exponentials)
     return logits

@@ -73,17 +73,19 @@ def test_learning_rate_names(answer, mistake):
         chapter_08.check_learning_rate(answer)
 
 
-def beam(next_tokens, k, alpha, penalty=True, keep_end=True, go_on=False, as_list=False, per_beginning=False):
+def beam(
+    next_tokens, k, alpha, penalty=True, keep_end=True, go_on=False, as_list=False, of_each=0, stop=False, count_end=1
+):
     beginnings, ended = [((), 0.0)], []
-    while beginnings:
+    while beginnings and not (stop and ended):
         groups = [[((*b, t), total + np.log(p)) for t, p in next_tokens(b).items()] for b, total in beginnings]
-        if per_beginning:  # each beginning keeps its best continuation: the usual misreading
-            groups = [[max(group, key=lambda c: c[1])] for group in groups]
-        best = sorted(sum(groups, []), key=lambda c: -c[1])[:k]
+        if of_each:  # each beginning keeps its best continuations: the usual misreading
+            groups = [sorted(group, key=lambda c: -c[1])[: min(k, of_each)] for group in groups]
+        best = sorted(sum(groups, []), key=lambda c: -c[1])[: None if of_each > 1 else k]
         ended += [c for c in best if c[0][-1] == "<eos>"]
         beginnings = [c for c in best if go_on or c[0][-1] != "<eos>"]
     alpha = alpha if penalty else 0
-    text = max(ended, key=lambda c: c[1] / ((5 + len(c[0])) / 6) ** alpha)[0]
+    text = max(ended, key=lambda c: c[1] / ((4 + count_end + len(c[0])) / 6) ** alpha)[0]
     text = text if keep_end else text[:-1]
     return list(text) if as_list else text
 
@@ -95,7 +97,10 @@ def beam(next_tokens, k, alpha, penalty=True, keep_end=True, go_on=False, as_lis
         ({"keep_end": False}, "belongs to the text"),
         ({"go_on": True}, "must not go on"),
         ({"as_list": True}, "a tuple of tokens"),
-        ({"per_beginning": True}, "greedy"),
+        ({"of_each": 1}, "greedy"),
+        ({"of_each": 9}, "of each beginning"),
+        ({"stop": True}, "stop at the first"),
+        ({"count_end": 0}, "counts <eos> too"),
     ],
 )
 def test_search_names(settings, mistake):
@@ -104,8 +109,8 @@ def test_search_names(settings, mistake):
         chapter_08.check_search(lambda tree, k, alpha: beam(tree, k, alpha, **settings))
 
 
-def counted(V, C, C_h, L, attentions=2, norms=3, tables=1):
-    attention, forward = 4 * (C * C + C), 2 * C * C_h + C_h + C
+def counted(V, C, C_h, L, attentions=2, norms=3, tables=1, matrices=4):
+    attention, forward = matrices * (C * C + C), 2 * C * C_h + C_h + C
     return tables * V * C + L * (attention * (1 + attentions) + 2 * forward + 2 * C * (2 + norms))
 
 
@@ -118,6 +123,7 @@ def test_parameters_counts_as_the_model_does_and_names_what_is_left_out():
         ({"norms": 2}, "three norms"),
         ({"tables": 3}, "shared"),
         ({"tables": 0}, "embeddings is missing"),
+        ({"matrices": 3}, "four matrices"),
     ):
         with pytest.raises(NotYet, match=mistake):
             chapter_08.check_parameters(functools.partial(counted, **settings))

@@ -85,6 +85,7 @@ def pppl(log_p, ids, mask_id, alone=True, hidden=True, ends=False, final=lambda 
         ({"final": lambda x: np.exp(np.mean(x))}, "MINUS"),
         ({"final": lambda x: np.exp(-np.sum(x))}, "not their sum"),
         ({"final": lambda x: -np.mean(x)}, "exponential"),
+        ({"final": lambda x: np.exp(-np.sum(x) / (len(x) + 2))}, "divide by two less"),
     ],
 )
 def test_pseudo_perplexity_names(settings, mistake):
@@ -100,6 +101,7 @@ def test_pseudo_perplexity_names(settings, mistake):
         (lambda r, m, x: 1 - r * x, "divide"),
         (lambda r, m, x: 1 - r, "Not every"),
         (lambda r, m, x: 1 - r * x / (1 - r), "not chosen"),
+        (lambda r, m, x: (1 - r) / (1 - r * m), "stay what they were"),
     ],
 )
 def test_trust_names(answer, mistake):

@@ -17,6 +17,8 @@ def lora_forward(x, W, b, A, B, alpha):
         (lambda x, W, b, A, B, alpha: x @ W.T + alpha / len(A) * (x @ A.T) @ B.T, "b is left out"),
         (lambda x, W, b, A, B, alpha: x @ W + b + alpha / len(A) * (x @ A.T) @ B.T, "its transpose"),
         (lambda x, W, b, A, B, alpha: alpha / len(A) * (x @ A.T) @ B.T, "the change alone"),
+        (lambda x, W, b, A, B, alpha: x @ W.T + b + alpha / len(B) * (x @ A.T) @ B.T, "number of rows of A"),
+        (lambda x, W, b, A, B, alpha: x @ (W.T + alpha / len(A) * B @ A) + b, "transposed as W is"),
         (lambda x, W, b, A, B, alpha: None, "fill it in"),
     ],
 )
@@ -37,7 +39,9 @@ def lora_gradients(x, A, B, alpha, G):
         (lambda x, A, B, alpha, G: lora_gradients(x, A, B, len(A), G), "stands before both"),
         (lambda x, A, B, alpha, G: lora_gradients(x, A, B, alpha, G)[::-1], "the shapes are turned"),
         (lambda x, A, B, alpha, G: tuple(-g for g in lora_gradients(x, A, B, alpha, G)), "sign is turned"),
-        (lambda x, A, B, alpha, G: lora_gradients(x, A, B, alpha, G)[0], "return two things"),
+        (lambda x, A, B, alpha, G: lora_gradients(x, A, B, alpha, G)[0][0], "return two things"),
+        (lambda x, A, B, alpha, G: lora_gradients(x, A, B, alpha * 2 / 3, G), "number of rows of A"),
+        (lambda x, A, B, alpha, G: (alpha / 2 * (G @ B).T @ x, alpha / 2 * G.T @ x), "goes through z"),
         (lambda x, A, B, alpha, G: tuple(g / len(x) for g in lora_gradients(x, A, B, alpha, G)), "in G already"),
     ],
 )
@@ -83,6 +87,10 @@ def test_to_example_names_rows_of_the_whole_length():
         (lambda s, f: (s + np.log(np.exp(f).mean(0))).argmax(1), "added, not taken off"),
         (lambda s, f: (s - f.mean(0)).argmax(1), "logarithm of the mean"),
         (lambda s, f: (s - np.log(np.exp(f).mean(0))).max(1), "return its number"),
+        (lambda s, f: (s - np.log(np.exp(f).max(0))).argmax(1), "not the largest"),
+        (lambda s, f: (s - f[0]).argmax(1), "content, not one"),
+        (lambda s, f: (s - np.log((np.exp(f) / np.exp(f).sum(1)[:, None]).mean(0))).argmax(1), "takes p as it is"),
+        (lambda s, f: (s - np.log(np.exp(f).mean(1))).argmax(1), "broadcast"),
     ],
 )
 def test_choose_names(wrong, message):

@@ -38,6 +38,10 @@ def test_roofline_names_sum_minimum_and_the_wrong_limit():
         check(lambda F, M, p, w: (F / p + M / w, "memory"))
     with pytest.raises(NotYet, match="max, not min"):
         check(lambda F, M, p, w: (min(F / p, M / w), "memory"))
+    with pytest.raises(NotYet, match="the time is wanted"):
+        check(lambda F, M, p, w: (min(p, F / M * w), "memory"))
+    with pytest.raises(NotYet, match="return the pair"):
+        check(lambda F, M, p, w: ("memory", max(F / p, M / w)))
     with pytest.raises(NotYet, match="should be 'compute'"):
         check(lambda F, M, p, w: (max(F / p, M / w), "memory"))
 
@@ -53,8 +57,15 @@ def test_cache_bytes_names_keys_without_values_query_heads_and_the_batch():
         check(lambda **s: size(**s) // 2)
     with pytest.raises(NotYet, match="query heads share"):
         check(lambda **s: size(**s | {"kv_heads": s["query_heads"]}))
+    with pytest.raises(NotYet, match="these are numbers"):
+        check(lambda **s: size(**s | {"itemsize": 1}))
     with pytest.raises(NotYet, match="each sequence"):
         check(lambda **s: size(**s | {"batch": 1}))
+
+
+def test_transpose_wants_pairs():
+    with pytest.raises(NotYet, match="yield pairs"):
+        chapter_15.check_transpose(lambda n: None)
 
 
 def test_transpose_names_missing_and_repeated_pairs_and_too_much_traffic():

@@ -24,12 +24,24 @@ def quantize_rows(W, bits, most=None, size=np.abs, rounded=np.round, guard=True,
         ({"rounded": np.trunc}, "cut off is not rounded"),
         ({"guard": False}, "0 / 0 is no number"),
         ({"rows": False}, "scales of rows 0 and 1"),
+        ({"most": lambda bits: 127}, "follow from `bits`"),
+        ({"size": lambda W: np.abs(W).T}, "the columns' scales"),
+        ({"rounded": lambda w: np.round(w) + 1}, "0 is rounded to 0"),
     ],
 )
 def test_quantize_rows_names(mistake, message):
     chapter_18.check_quantize_rows(quantize_rows)
     with pytest.raises(NotYet, match=message):
         chapter_18.check_quantize_rows(lambda W, bits: quantize_rows(W, bits, **mistake))
+
+
+def test_quantize_rows_wants_the_integers_and_not_the_rounded_weights():
+    def multiplied(W, bits):
+        q, s = quantize_rows(W, bits)
+        return s[:, None] * q, s
+
+    with pytest.raises(NotYet, match="return the integers"):
+        chapter_18.check_quantize_rows(multiplied)
 
 
 def keep(w, sparsity, size=np.abs):
@@ -65,6 +77,8 @@ def softmax(z):
         (lambda s, z, tau: tau**2 * (softmax(s / tau) - softmax(z / tau)), "a factor 1 / tau"),
         (lambda s, z, tau: tau * (softmax(z / tau) - softmax(s / tau)), "the sign is turned"),
         (lambda s, z, tau: tau * (softmax(s) - softmax(z)), "both are softened"),
+        (lambda s, z, tau: tau * (softmax(s / tau) - softmax(z)), "both are softened"),
+        (lambda s, z, tau: tau * (softmax(s / tau) - softmax(z / tau)) / len(s), "not their mean"),
     ],
 )
 def test_distillation_gradient_names(wrong, message):
@@ -85,12 +99,20 @@ def clipped_mean(g, C, L, least=1e-300, factor=np.minimum):
         (lambda g, C, L: clipped_mean(g, C, L, factor=lambda one, x: x), "shorter than C stays"),
         (lambda g, C, L: np.clip(g, -C, C).sum(0) / L, "each number is cut off alone"),
         (lambda g, C, L: (g * C / np.linalg.norm(g, axis=1, keepdims=True)).sum(0) / L, "zeros has the length 0"),
+        (lambda g, C, L: g.sum(0) / L * min(1, C / np.linalg.norm(g)), "one factor for all"),
+        (lambda g, C, L: clipped_mean(g, C, L, factor=np.maximum), "min, not max"),
     ],
 )
 def test_clipped_mean_names(wrong, message):
     chapter_18.check_clipped_mean(clipped_mean)
     with pytest.raises(NotYet, match=message):
         chapter_18.check_clipped_mean(wrong)
+
+
+def test_a_tiny_number_added_to_the_length_is_as_good():
+    chapter_18.check_clipped_mean(
+        lambda g, C, L: (g * np.minimum(1, C / (np.linalg.norm(g, axis=1) + 1e-6))[:, None]).sum(0) / L
+    )
 
 
 def permutation_p(first, second, size=abs, compare=np.greater_equal):
@@ -112,3 +134,13 @@ def test_permutation_p_names(mistake, message):
     chapter_18.check_permutation_p(permutation_p)
     with pytest.raises(NotYet, match=message):
         chapter_18.check_permutation_p(lambda a, b: permutation_p(a, b, **mistake))
+
+
+def test_permutation_p_wants_cuts_as_long_as_the_lists():
+    def halves(first, second):
+        values, found = np.array([*first, *second]), abs(np.mean(first) - np.mean(second))
+        cuts = combinations(range(len(values)), len(values) // 2)
+        return float(np.mean([abs(values[list(c)].mean() - np.delete(values, c).mean()) >= found for c in cuts]))
+
+    with pytest.raises(NotYet, match="as many numbers as it has"):
+        chapter_18.check_permutation_p(halves)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import sys
 
 import numpy as np
@@ -47,7 +48,19 @@ def test_every_benchmark_has_its_row_in_the_readme_and_a_main(file):
     if file == "harness.py":
         return
     assert f"]({file})" in (ROOT / "benchmarks" / "README.md").read_text()
-    assert "def main(" in (ROOT / "benchmarks" / file).read_text()
+    source = (ROOT / "benchmarks" / file).read_text()
+    assert "def main(" in source
+    assert re.search(r"ArgumentParser|sys\.argv|no_options\(__doc__\)", source), "it would pass over what it is told"
+
+
+def test_a_script_without_options_explains_itself_and_refuses_them(harness, monkeypatch, capsys):
+    for words, status in ((["--help"], 0), (["--limit", "5"], 2)):
+        monkeypatch.setattr(sys, "argv", ["depth.py", *words])
+        with pytest.raises(SystemExit) as end:
+            harness.no_options("What it does.")
+        assert end.value.code == status
+    told = capsys.readouterr()
+    assert "What it does." in told.out and "--limit 5" in told.err
 
 
 def load(name, harness):
@@ -78,3 +91,13 @@ def test_the_harness_times_and_compares_named_contestants_in_lists(harness):
     compare = load("compare", harness)
     content = {"timings": [{"name": "ours", "ratio": 1.0}, {"name": "theirs", "ratio": 2.0}]}
     assert [where for where, *_ in compare.ratios(content)] == ["timings ours ratio", "timings theirs ratio"]
+
+
+def test_a_result_takes_as_long_as_its_parts_and_their_training():
+    spec = importlib.util.spec_from_file_location("sections", ROOT / "benchmarks" / "sections" / "__init__.py")
+    sections = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sections)
+    searches = {"a": {"seconds": 3}, "b": {"c": 1}}
+    model = {"training_seconds": 100, "training_seconds_undisturbed": 90, "searches": searches}
+    assert sections.seconds_in({"models": {"x": model, "y": {"seconds": 5, "rows": {"seconds": 4}}}}) == 108
+    assert sections.seconds_in({"seconds": 7, "models": {"x": model}}) == 7 and sections.seconds_in({"rows": [1]}) == 0

@@ -4,6 +4,7 @@ The weights follow from the names of the tensors (tiny.formula); reference.json 
 """
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from minilm.models import (
 from minilm.pretrained import from_pretrained, save_pretrained
 from minilm.pretrained.safetensors_file import INDEX, WEIGHTS, open_safetensors, write_safetensors
 from minilm.random import Generator, using_generator
+from minilm.training import save_checkpoint
 from tests.pretrained import tiny
 
 NAMES = list(tiny.CONFIGURATIONS)
@@ -283,6 +285,10 @@ def test_what_is_no_model_is_said_to_be_none(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=message):
             from_pretrained(path)
+    for name in ("notes.txt", "model.gguf"):
+        (tmp_path / name).write_text("this is a text and no model\n" * 3)
+        with pytest.raises(CheckpointError, match=f"{name} is no model: that is a folder with"):
+            from_pretrained(tmp_path / name)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError, match="holds no model.safetensors"):
         from_pretrained(tmp_path)
@@ -299,3 +305,15 @@ def test_models_without_a_published_form_say_so(tmp_path):
         save_pretrained(LSTMLM(LSTMConfig(vocab_size=5)), None, tmp_path)
     with pytest.raises(ConfigurationError, match="bias=True"):
         save_pretrained(GPT(GPTConfig(5, 4, 1, 1, 4, bias=False)), None, tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_what_is_written_may_be_read_by_whom_the_umask_lets(shapes, tmp_path):
+    """The library of the format makes private files, and a model is made to be handed on."""
+    model, _ = from_pretrained(tiny.write_folder(tmp_path / "a", "gpt2", shapes("gpt2")))
+    save_pretrained(model, None, tmp_path / "b")
+    save_checkpoint(tmp_path / "c", model)
+    (tmp_path / "plain").write_text("")
+    wanted = (tmp_path / "plain").stat().st_mode
+    written = [path for name in "bc" for path in (tmp_path / name).iterdir()]
+    assert {path.name for path in written if path.stat().st_mode != wanted} == set() and len(written) == 7

@@ -11,6 +11,7 @@ from minilm.pretrained import TextClassifier, from_pretrained, read_class_names,
 from minilm.random import Generator, using_generator
 from minilm.text import WordTokenizer
 from minilm.training import save_checkpoint
+from tests.pretrained import files
 from tests.training.small_encoder import write_encoder
 
 TEXTS = ["a good film", "the plot is very dull and so is the film", "", "of it"]
@@ -69,5 +70,8 @@ def test_a_checkpoint_of_a_bert_numbers_its_classes(folder, tmp_path):
 def test_what_gives_no_classes_is_refused(tmp_path):
     with pytest.raises(ConfigurationError, match=r"is a BERT, which gives no classes: .*minilm finetune"):
         TextClassifier.load(write_encoder(tmp_path / "base"))
+    (tmp_path / "a.gguf").write_bytes(files.gguf_llama())
+    with pytest.raises(ConfigurationError, match="is a Llama, .*minilm finetune all-minilm-l6-v2 --task"):
+        TextClassifier.load(tmp_path / "a.gguf")
     with pytest.raises(CheckpointError, match="there is no"):
         TextClassifier.load(tmp_path / "nothing")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from minilm.errors import DataError
 from minilm.random import Generator
-from minilm.text import LengthBuckets, LengthGroups, ShuffledBatches
+from minilm.text import LengthBuckets, LengthGroups, MaskedExamples, ShuffledBatches
 from minilm.text.buckets import PAIR_KEYS
 
 
@@ -106,3 +106,16 @@ def test_groups_go_on_where_a_run_stopped():
     assert [members(b) for b in source.epoch(2)][5:] == [members(b) for b in groups()[0].epoch(2, 5)]
     with pytest.raises(DataError, match="no examples"):
         LengthGroups([], 4)
+
+
+def test_each_epoch_of_the_groups_hides_other_words_and_a_restart_the_same_ones():
+    class Marks:
+        special_tokens, mask_id, vocab_size = {"[MASK]": 9}, 9, 10
+
+    rows = [np.arange(2 + i % 5) for i in range(40)]
+    source = LengthGroups(MaskedExamples(rows, Marks()), 4)
+    first, second = ([batch["labels"].tolist() for batch in source.epoch(e)] for e in (0, 1))
+    assert sorted(map(str, first)) != sorted(map(str, second))
+    assert [batch["labels"].tolist() for batch in source.epoch(1, 3)] == second[3:]
+    hidden = [{str(row) for labels in epoch for row in labels} for epoch in (first, second)]
+    assert hidden[0] != hidden[1], "not only in another order"

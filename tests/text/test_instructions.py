@@ -117,6 +117,7 @@ def test_both_forms_of_a_line_are_read(tmp_path):
     [
         ("[1]", "it is list"),
         ("{", "Expecting"),
+        ("[" * 100_000, "recursion"),
         ({"instruction": "x"}, "no 'answer'"),
         ({"instruction": "x", "answer": 7}, "not 7"),
         ({"instruction": "x", "answer": ""}, "no answer in it"),

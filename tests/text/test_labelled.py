@@ -22,6 +22,8 @@ def test_two_columns_of_a_table(tmp_path):
     assert found == [("so, so good", "pos"), ("dull", "neg")]
     write(tmp_path / "t.jsonl", '{"text": "a", "label": "1"}\n{"text": "b", "label": "0"}\n')
     assert read_labelled(tmp_path / "t.jsonl") == [("a", "1"), ("b", "0")]
+    write(tmp_path / "n.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "label": -1}\n')
+    assert read_labelled(tmp_path / "n.jsonl") == [("a", "1"), ("b", "-1")]
     write(tmp_path / "t.tsv", "label\ttext\nx\tone\ny\ttwo\n")
     assert read_labelled(tmp_path / "t.tsv") == [("one", "x"), ("two", "y")]
 
@@ -84,6 +86,13 @@ def test_what_has_no_classes_is_explained(tmp_path):
     assert "no column 'body'" in message(table, "body")
     told = message(table, "text", "stars")
     assert "no column 'stars'" in told and "'text', 'label'" in told and "--label-column" in told
+    lines = write(tmp_path / "l.jsonl", '{"text": "a", "kind": "x"}\n{"text": "b", "label": true}\n')
+    told = message(lines)
+    assert "no field 'label'" in told and "--label-column" in told and "--text-column" not in told
+    lines.write_text('{"text": "b", "label": true}\n')
+    assert "is True, not text (--label-column)" in message(lines)
+    lines.write_text('{"text": 3, "label": "x"}\n')
+    assert "is 3, not text (--text-column)" in message(lines)
     assert "1 of 2 texts have no class" in message(write(tmp_path / "e.csv", "text,label\ngood,pos\nbad,\n"))
     many = write(tmp_path / "m.csv", "text,label\n" + "".join(f"t,{i}\n" for i in range(1500)))
     assert "1,500 different classes" in message(many) and "right column" in message(many)

@@ -56,8 +56,10 @@ def test_invalid_utf8_is_named_with_offset_line_bytes_and_the_way_out(tmp_path, 
         read_text(path, errors="replce")
 
 
-def test_utf16_is_recognised_in_the_error(tmp_path):
-    with pytest.raises(DataError, match="as UTF-16 text does"):
+def test_utf16_and_what_is_no_text_are_recognised_in_the_error(tmp_path):
+    with pytest.raises(DataError, match=r"hardly a text"):
+        read_text(write(tmp_path / "b.bin", b"\x80\0\0\0"))
+    with pytest.raises(DataError, match="as UTF-16 text does.*iconv -f utf-16"):
         read_text(write(tmp_path / "a.txt", "text".encode("utf-16")))
 
 
@@ -142,6 +144,8 @@ def test_json_lines_give_their_field(tmp_path):
         ('{"body": "x"}', "line 2: no field 'text'; it has the fields 'body'"),
         ('["x"]', "line 2: no field 'text'; it has no fields at all"),
         ('{"text": 5}', "line 2: the field 'text' is 5, not text"),
+        ('{"text": ' + "9" * 5000 + "}", "line 2: not valid JSON"),
+        ("[" * 100_000, "line 2: not valid JSON"),
     ],
 )
 def test_a_bad_json_line_is_named(tmp_path, line, message):

@@ -112,6 +112,14 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["t.bin"]
 
 
+def test_an_error_of_the_system_names_the_file_that_was_asked_for(tmp_path):
+    """And not the temporary one beside it, of which nobody has heard."""
+    for path in (tmp_path, tmp_path / "missing" / "a.txt"):
+        with pytest.raises(OSError) as caught, atomic_write(path) as file:
+            file.write(b"x")
+        assert caught.value.filename == str(path) and not list(tmp_path.rglob("*.tmp"))
+
+
 def test_an_atomic_write_shows_nothing_before_its_end(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes(b"old")

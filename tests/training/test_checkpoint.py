@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -69,6 +70,19 @@ def test_a_changed_byte_is_found(run: Path) -> None:
         load_model(run / "checkpoint-6")
 
 
+@pytest.mark.parametrize("config", ["[]", "[" * 100_000, '{"model": "gpt"}', '{"model": ["gpt"], "config": {}}'])
+def test_a_checkpoint_whose_manifest_vouches_for_nonsense_is_refused(run: Path, config: str) -> None:
+    """Whoever damages a file on purpose writes the manifest as well."""
+    folder = run / "checkpoint-6"
+    (folder / "config.json").write_text(config)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256(config.encode()).hexdigest()
+    manifest["files"]["config.json"] = {"size": len(config), "sha256": digest}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError):
+        load_model(folder)
+
+
 def test_missing_files_and_a_broken_manifest_are_found(run: Path) -> None:
     (run / "checkpoint-6" / "config.json").unlink()
     with pytest.raises(CheckpointError, match="config.json is missing"):
@@ -78,6 +92,8 @@ def test_missing_files_and_a_broken_manifest_are_found(run: Path) -> None:
         verify(run / "checkpoint-4")
     with pytest.raises(CheckpointError, match="holds no checkpoint-N folder"):
         find_checkpoint(run.parent)
+    with pytest.raises(CheckpointError, match="metrics.jsonl is a file, and"):
+        find_checkpoint(run / "metrics.jsonl")
 
 
 def test_a_manifest_cannot_point_outside_its_folder(run: Path) -> None:

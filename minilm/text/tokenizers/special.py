@@ -4,8 +4,8 @@ A model obeys them: "<|im_end|>" ends the turn of who speaks. So text from outsi
 default it cannot: a text that looks like a special token is encoded like any other text. Who writes the special
 tokens into the text (a chat template does) says which are meant:
 
-    tokenizer.encode("Hi<|endoftext|>")                                          ordinary text, several tokens
-    tokenizer.encode("Hi<|endoftext|>", allowed_special=["<|endoftext|>"])       the last token is the special one
+    tokenizer.encode("Hi<|endoftext|>")                                          # ordinary text, several tokens
+    tokenizer.encode("Hi<|endoftext|>", allowed_special=["<|endoftext|>"])       # the last token is the special one
     tokenizer.encode("Hi<|endoftext|>", allowed_special="all")
 """
 
