@@ -56,7 +56,7 @@ DATA, LEAST = "rt_polarity", 5  # a token of BERT's is one of ours if it occurs 
 LONGEST = 64  # tokens of a sentence, [CLS] and [SEP] among them; one in a hundred is longer
 MODEL = {"block_size": LONGEST, "n_layer": 4, "n_head": 4, "n_embd": 128, "n_hidden": 512}
 LARGER = 4.0  # weights N(0, 0.02²) are for 768 channels: with 128 all scores would begin near zero (chapter 11)
-PRETRAINING = {"max_steps": 1800, "per_device_train_batch_size": 64, "learning_rate": 2e-3, "warmup_steps": 150}
+PRETRAINING = {"max_steps": 4400, "per_device_train_batch_size": 32, "learning_rate": 1e-3, "warmup_steps": 400}
 DROPOUT = 0.1  # in the fine-tuning; in the pre-training no epoch hides what another hid
 FINETUNING = {
     "500": {"max_steps": 315, "per_device_train_batch_size": 16, "warmup_steps": 30},  # ten epochs
@@ -77,7 +77,7 @@ def say(line: str) -> None:
 
 
 def vocabulary(texts: Sequence[str]) -> WordPieceTokenizer:
-    """BERT's tokens that the texts have at least LEAST times; letters and marks stay, so that any word can be written."""
+    """BERT's tokens that the texts have LEAST times or more; letters and marks stay: they can write any word."""
     path = next(path for path in find_corpus("bert_vocab") if "uncased" in path.name)
     whole = WordPieceTokenizer.from_file(path)
     counts = np.bincount(np.concatenate([whole.encode(text) for text in texts]), minlength=whole.vocab_size)
@@ -190,7 +190,7 @@ def restored(model: BERTForMaskedLM, rows: list[Any], tokenizer: WordPieceTokeni
 
 
 def baselines(train: list[Any], held_out: list[Any], tokenizer: WordPieceTokenizer) -> dict[str, dict[str, float]]:
-    """What counting gives at the same [MASK]s. Each sees what the model sees: a hidden neighbour is hidden to it too."""
+    """What counting gives at the same [MASK]s, seeing what the model sees: a hidden neighbour is hidden here too."""
     every = np.concatenate([row[1:-1] for row in train])
     counts = np.bincount(every, minlength=tokenizer.vocab_size).astype("float64") + 1  # none is impossible
     counts[list(tokenizer.special_tokens.values())] = 0
@@ -210,8 +210,9 @@ def baselines(train: list[Any], held_out: list[Any], tokenizer: WordPieceTokeniz
             ids, labels = example["input_ids"].tolist(), example["labels"].tolist()
             for t, (token, label) in enumerate(zip(ids, labels, strict=True)):
                 if label != -100 and token == tokenizer.mask_id:
-                    guess = best_after.get(ids[t - 1], most)
-                    right_ones.append((most == label, guess == label, best_between.get((ids[t - 1], ids[t + 1]), guess) == label))
+                    after_left = best_after.get(ids[t - 1], most)
+                    guesses = most, after_left, best_between.get((ids[t - 1], ids[t + 1]), after_left)
+                    right_ones.append([guess == label for guess in guesses])
                     losses.append(-log_p[label])
     always, left, both = np.mean(right_ones, axis=0).tolist()
     return {
@@ -225,8 +226,10 @@ def examples_of(model: BERTForMaskedLM, rows: list[Any], tokenizer: WordPieceTok
     """Held-out sentences, drawn without looking, a word of each hidden; what the model finds most probable there."""
     generator, found = Generator(11), []
     short = [row for row in rows if 10 <= len(row) <= 18]
-    while len(found) < EXAMPLES:
-        row = short[int(generator.integers(0, len(short)))]
+    for index in generator.permutation(len(short)):
+        if len(found) == EXAMPLES:
+            break
+        row = short[int(index)]
         t = int(generator.integers(1, len(row) - 1))
         pieces = [tokenizer.tokens[row[place]] for place in (t, t + 1)]
         if not pieces[0].isalpha() or pieces[1].startswith("##"):  # a mark, or a piece of a word
@@ -262,7 +265,7 @@ class Tuning:
             train = [train[i] for i in generator.spawn("labels").permutation(len(train))[: int(self.amount)]]
         with using_generator(generator.spawn("weights")):
             model = BERTForSequenceClassification(BERTConfig(vocab_size, dropout=DROPOUT, **MODEL))
-        larger(model)
+        larger(model.bert)
         if self.start == STARTS[0]:  # all but the layers that the pre-training did not know
             model.load_state_dict({**model.state_dict(), **{f"bert.{name}": w for name, w in encoder.items()}})
         settings = {**FINETUNING[self.amount], "max_steps": self.steps}
@@ -307,9 +310,7 @@ def standard_error(values: np.ndarray) -> float:
     return float((variance + (values.mean(axis=1).var(ddof=1) / seeds if seeds > 1 else 0.0)) ** 0.5)
 
 
-def compared(
-    amount: str, steps: int | None, run: Callable[[Tuning, str], dict[str, Any]], encoder: dict[str, Any]
-) -> dict[str, Any]:
+def compared(amount: str, steps: int | None, run: Callable[[Tuning, str], dict[str, Any]]) -> dict[str, Any]:
     """The learning rate chosen, then both starts with it."""
     whole = steps or FINETUNING[amount]["max_steps"]
     tried = {
@@ -320,7 +321,9 @@ def compared(
         for rate in RATES
     }
     rate = max(RATES, key=lambda rate: sum(found["accuracy"] for found in tried[f"{rate:g}"].values()))
-    runs = {start: [run(Tuning(amount, start, rate, seed, whole), "held_out") for seed in SEEDS[amount]] for start in STARTS}
+    runs = {
+        start: [run(Tuning(amount, start, rate, seed, whole), "held_out") for seed in SEEDS[amount]] for start in STARTS
+    }
     gain = np.array([np.subtract(a["right"], b["right"]) for a, b in zip(*runs.values(), strict=True)])
     return {
         "learning_rate": rate,
@@ -364,7 +367,8 @@ def measured(work: Path, steps: int | None) -> dict[str, Any]:
     tokenizer = vocabulary([example.text for example in train_part])
     train, held_out = (encoded(tokenizer, part) for part in (train_part, held_out_part))
     texts, unseen = without_labels(train), without_labels(held_out)
-    say(f"{len(train):,} sentences, {sum(map(len, texts)):,} tokens of {tokenizer.vocab_size:,}; {len(unseen):,} held out")
+    tokens = sum(len(row) - 2 for row in texts)  # without [CLS] and [SEP]
+    say(f"{len(train):,} sentences, {tokens:,} tokens of {tokenizer.vocab_size:,}; {len(unseen):,} held out")
 
     counted = baselines(texts, unseen, tokenizer)
     before = kept(work / "before.json", lambda: restored(fresh(tokenizer.vocab_size), unseen, tokenizer))
@@ -386,7 +390,7 @@ def measured(work: Path, steps: int | None) -> dict[str, Any]:
         name = "_".join([scored_on, *(str(value).replace(" ", "-") for value in dataclasses.astuple(tuning))])
         return kept(work / f"{name}.json", lambda: tuning.run(encoder, *parts[scored_on], tokenizer.vocab_size))
 
-    tuned = {amount: compared(amount, steps, run, encoder) for amount in FINETUNING}
+    tuned = {amount: compared(amount, steps, run) for amount in FINETUNING}
     for amount, found in tuned.items():
         starts = ", ".join(f"{s} {f['accuracy']:.4f} ± {f['standard_error']:.4f}" for s, f in found["starts"].items())
         say(f"{amount} labels: {starts}; gain {found['gain']['mean']:.4f} ± {found['gain']['standard_error']:.4f}")
@@ -402,7 +406,7 @@ def measured(work: Path, steps: int | None) -> dict[str, Any]:
         "seconds": spent,  # of all trainings, also of those that were there
         "seconds_here": time.perf_counter() - began,
         "sentences": {"training": len(train), "validation": len(validation), "held_out": len(held_out)},
-        "tokens": {"training": sum(map(len, texts)), "vocabulary": tokenizer.vocab_size},
+        "tokens": {"training": tokens, "vocabulary": tokenizer.vocab_size},
         "model": {**MODEL, "drawn_larger": LARGER},
         "settings": {"pre-training": PRETRAINING, "fine-tuning": FINETUNING, "dropout": DROPOUT, "tried_steps": TRIED},
         "pretraining": training,

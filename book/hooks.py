@@ -10,8 +10,7 @@ from typing import Any
 
 from mkdocs.plugins import CombinedEvent, event_priority
 from mkdocs.structure.toc import get_toc
-
-from formulas import readable
+from readable import readable
 
 
 def _pages(config: Any) -> Path:

@@ -155,7 +155,7 @@ def _escaped(text: str) -> str:
 
 
 def _markdown(link: Linker | None) -> MarkdownIt:
-    md = MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, allow_digits=False)
+    md = MarkdownIt("commonmark", {"html": False}).enable("table").use(dollarmath_plugin, allow_digits=True)
 
     def code_block(tokens: Any, index: int, options: Any, env: Any) -> str:
         return block_html(tokens[index].content, words)

@@ -59,6 +59,8 @@ def main() -> None:
     train_dataset, eval_dataset = (encoded(part) for part in split_labelled(examples, (0.9, 0.1)))
     print(f"{len(train_dataset)} texts to train on, {len(eval_dataset)} held out; the classes are {', '.join(names)}")
 
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)  # where that is not allowed it is told before the training
     with tempfile.TemporaryDirectory() as output_dir:
         # ----- the documents' program
         training_args = TrainingArguments(

@@ -133,5 +133,7 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except MinilmError as error:
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    except (MinilmError, OSError) as error:
         sys.exit(f"error: {error}")

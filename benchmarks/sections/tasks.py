@@ -1,4 +1,4 @@
-"""The report's sections on uses: translation, summaries, fine-tuning, questions, prompts, privacy, looking inside."""
+"""The report's sections on uses: what is made of a model, from translation to looking inside."""
 
 from __future__ import annotations
 
@@ -76,6 +76,51 @@ def summarization(result: Result) -> str:
 def shortened(text: str, most: int = 120) -> str:
     """The beginning of a text, cut behind a word."""
     return text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} ..."
+
+
+def masked_words(result: Result) -> str:
+    """Hidden words restored, and what that brings."""
+    keys = ("loss_masked", "accuracy_masked", "among_five_masked")
+    words = table(
+        ["", "loss", "right", "among five"],
+        [
+            [name, *(f"{found[key]:.3f}" if key in found else "" for key in keys)]
+            for name, found in result["words"].items()
+        ],
+    )
+    tuned = table(
+        ["labels", *next(iter(result["labels"].values()))["starts"], "difference", "learning rate", "steps"],
+        [
+            [
+                amount,
+                *(f"**{s['accuracy']:.3f}** ± {s['standard_error']:.3f}" for s in found["starts"].values()),
+                f"{found['gain']['mean']:+.3f} ± {found['gain']['standard_error']:.3f}",
+                f"{found['learning_rate']:g}",
+                f"{found['steps']} of {found['batch_size']}",
+            ]
+            for amount, found in result["labels"].items()
+        ],
+    )
+    examples = table(
+        ["shown", "hidden", "most probable"],
+        [
+            [e["shown"], e["right"], ", ".join(f"{c['word']} {c['probability']:.2f}" for c in e["choices"])]
+            for e in result["examples"]
+        ],
+    ).replace("---:", "---")
+    n, p, after = result["sentences"], result["pretraining"], list(result["words"].values())[-1]
+    return (
+        f"A BERT of {p['parameters']:,} parameters and {result['tokens']['vocabulary']:,} tokens that starts from "
+        f"nothing reads {n['training']:,} film reviews without their labels (rt_polarity): {p['steps']:,} steps, "
+        f"{duration(p['seconds'])}. Of {after['places_masked']:,} words hidden behind [MASK] in the "
+        f"{n['held_out']:,} held-out sentences:\n\n{words}\n"
+        f"Where another word stood in place of the hidden one it found the hidden one in "
+        f"{after['accuracy_replaced']:.1%}, and where the word itself was left there in "
+        f"{after['accuracy_kept']:.1%}.\n\n{examples}\n"
+        f"Then good or bad: accuracy on the held-out sentences, from those weights and from none, with the same steps "
+        f"and learning rate (± the standard error; with few labels the mean of "
+        f"{max(len(s['seeds']) for f in result['labels'].values() for s in f['starts'].values())} seeds).\n\n{tuned}"
+    )
 
 
 def finetuning(result: Result) -> str:
@@ -223,6 +268,7 @@ def inspection(result: Result) -> str:
 SECTIONS = {
     "translation": ("Translation", translation),
     "summarization": ("Summaries", summarization),
+    "masked_words": ("Hidden words", masked_words),
     "finetuning": ("Fine-tuning", finetuning),
     "question_answering": ("Questions", question_answering),
     "few_shot": ("Examples in the prompt", few_shot),

@@ -1,7 +1,7 @@
 """The fast CPU path of Elman's recurrent layer: a thread takes its rows through all steps.
 
     z_t = W_ih x_t + b_ih + W_hh h_(t-1) + b_hh,    h_t = phi(z_t),    phi = tanh or relu
-    dz_t = phi'(z_t) dh,    dh = W_hhᵀ dz_t         phi' = 1 - h_t^2 for tanh, 1 where h_t > 0 for relu
+    dz_t = phi'(z_t) dh,    dh = W_hhᵀ dz_t         phi'(z_t) = 1 - h_t^2 for tanh, [h_t > 0] for relu
 
 New here is `minilm.kernels.rnn.sequence` alone; minilm.functional.rnn derives the backward.
 

@@ -12,6 +12,7 @@ A command is a function in the file of its name that knows nothing of this one; 
 
 import functools
 import inspect
+import io
 import os
 import sys
 import traceback
@@ -189,6 +190,9 @@ def _say(message: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `minilm` with these arguments (those of the process if None); returns the exit status."""
+    # What a terminal or a pipe cannot show (an emoji in Latin-1, half a surrogate) is no reason to stop.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(args=arguments, prog_name="minilm")
     except SystemExit as end:

@@ -105,14 +105,16 @@ def _check(path: Path) -> None:
     from minilm.cli.evaluate_kinds import load_language_model
     from minilm.cli.output import shown
     from minilm.errors import ConfigurationError
+    from minilm.models import GPT, Llama
     from minilm.training import list_checkpoints
 
     published = (path / "config.json").is_file() and not (path / "manifest.json").is_file()
     if not published and (list_checkpoints(path) or (path / "manifest.json").is_file()):
-        load_language_model(path)  # another kind does not even go on with a text, and it says so
+        own, _ = load_language_model(path)  # another kind does not even go on with a text, and it says so
+        learn = f": minilm finetune {shown(path)} --task instruct --data pairs.jsonl --out runs/tuned"
         raise ConfigurationError(
             f"{path} is a model of ours that goes on with a text (minilm sample {shown(path)}) and was not taught to "
-            f"answer: minilm finetune {shown(path)} --task instruct --data pairs.jsonl --out runs/tuned"
+            f"answer{learn if isinstance(own, GPT | Llama) else ''}"
         )
 
 

@@ -33,6 +33,7 @@ from minilm.training import (
     list_checkpoints,
     merge_lora,
     prepare_method,
+    read_metrics,
     save_lora,
 )
 from minilm.training.checkpoint import read_state
@@ -121,8 +122,7 @@ def claim(folder: Path, overwrite: bool) -> None:
         raise ConfigurationError(f"--out {shown(folder)} is a file, and a run needs a folder: choose another --out")
     earlier = list_checkpoints(folder)
     if (earlier or (folder / "run.json").exists() or (folder / "config.json").exists()) and not overwrite:
-        over = (folder / "config.json").exists() or not (folder / "run.json").exists() or _is_over(folder)
-        go_on = "" if over else f"go on with it (--resume {shown(folder)}), "
+        go_on = "" if _is_over(folder) else f"go on with it (--resume {shown(folder)}), "
         raise ConfigurationError(
             f"{folder} holds a model or a run already: {go_on}choose another --out, or replace it (--overwrite)"
         )
@@ -164,10 +164,12 @@ def train(settings: Settings, task: Task, folder: Path, checkpoint: Path | None 
     if settings.method == "lora":
         save_lora(task.model, folder / ADAPTER)
         merge_lora(task.model)
-    here = max(1, output.global_step - resumed_at)
+    here = output.global_step - resumed_at
+    # Resumed after the last step, the training was over: then the pace of the log tells.
+    training = output.metrics["train_runtime"] * output.global_step / here if here else _logged_seconds(folder)
     result |= {
         "steps": output.global_step,
-        "seconds": before + output.metrics["train_runtime"] * output.global_step / here,
+        "seconds": before + training,
         "peak_memory_mb": output.metrics["peak_memory_mb"],
         **task.evaluate(),
     }
@@ -179,6 +181,12 @@ def train(settings: Settings, task: Task, folder: Path, checkpoint: Path | None 
         shutil.rmtree(path)
     save(settings, folder, result)
     return result
+
+
+def _logged_seconds(folder: Path) -> float:
+    """How long all steps took, as their log tells; 0 where it tells nothing."""
+    logged = [line for line in read_metrics(folder / "metrics.jsonl") if line.get("tokens_per_second")]
+    return logged[-1]["tokens"] / logged[-1]["tokens_per_second"] if logged else 0.0
 
 
 def _trainer(settings: Settings, task: Task, folder: Path) -> Trainer:

@@ -6,10 +6,10 @@ Backpropagation through time (Werbos 1990). Let dy_t be the cotangent of the out
 flows back from the steps after it (at t = T: the cotangent of h_T). Going back from the last step,
 
     dh  += dy_t                      h_t is an output, and the input of step t + 1
-    dz_t = phi'(z_t) dh              phi' = 1 - h_t^2 for tanh, 1 where h_t > 0 for relu: h_t is enough
+    dz_t = phi'(z_t) dh              phi'(z_t) = 1 - h_t^2 for tanh, [h_t > 0] for relu
     dh   = W_hhᵀ dz_t                on to step t - 1; after the first step this is dh0
 
-and the rest needs no order, each one product over all steps:
+([h_t > 0] is 1 or 0; h_t is enough for both.) And the rest needs no order, each one product over all steps:
 
     dW_ih = sum_t dz_t x_tᵀ,   dW_hh = sum_t dz_t h_(t-1)ᵀ,   db = sum_t dz_t,   dx_t = W_ihᵀ dz_t
 

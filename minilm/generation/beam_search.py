@@ -104,7 +104,8 @@ def beam_search(
         attention_mask: (B, Tk), False for padding.
         beam_size: k; 1 is greedy.
         alpha: of the length penalty; the paper of the Transformer uses 0.6.
-        max_length: the most tokens of a text, eos included: 2 Tk + 10 if None, but never more than the model's context.
+        max_length: the most tokens of a text, eos included; if None, twice as many as its own source has (without the
+            padding) and 10. Never more than the model's context.
         use_cache: False computes all tokens again at each step: the same, slowly.
 
     Raises:
@@ -118,18 +119,14 @@ def beam_search(
         raise ConfigurationError(f"beam_size={beam_size}: a beam has at least 1 hypothesis, and 1 is greedy")
     if not alpha >= 0:
         raise ConfigurationError(f"the length penalty's alpha={alpha}: it is a number from 0")
-    limit = 2 * input_ids.shape[1] + ROOM if max_length is None else max_length
-    if model.context_length is not None:
-        limit = min(limit, model.context_length)
-    if limit < 1:
-        raise ConfigurationError(f"max_length={max_length}: a text has at least 1 token")
+    limits = _limits(input_ids, attention_mask, max_length, model.context_length)
     start = np.full(beam_size, -np.inf)
     start[0] = 0.0  # at first there is one beginning, the empty one; the other k - 1 rows do not count
     searches = [_Search(s, prefixes=[()] * beam_size, totals=start) for s in range(len(input_ids))]
     with evaluating(list(model.modules())):
         next_logits = (_Cached if use_cache else _Uncached)(model, input_ids, attention_mask, beam_size)
         active, rows = searches, np.arange(len(input_ids) * beam_size)
-        for length in range(1, limit + 1):
+        for length in range(1, limits.max(initial=0) + 1):
             if not active:
                 break
             last = [prefix for search in active for prefix in search.prefixes]
@@ -138,12 +135,28 @@ def beam_search(
             still = []
             for place, search in enumerate(active):
                 mine = slice(place * beam_size, (place + 1) * beam_size)
-                chosen = _advance(search, log_p[mine], beam_size, alpha, length == limit, model.config.eos_id)
+                is_last = length == limits[search.source]
+                chosen = _advance(search, log_p[mine], beam_size, alpha, is_last, model.config.eos_id)
                 if len(search.ended) < beam_size and chosen is not None:
                     still.append(search)
                     parents.append(chosen + place * beam_size)
             active, rows = still, np.concatenate(parents) if parents else np.zeros(0, dtype=np.int64)
     return [sorted(search.ended, key=lambda h: -h.score)[:beam_size] for search in searches]
+
+
+def _limits(input_ids: Any, attention_mask: Any, max_length: int | None, context: int | None) -> NDArray[np.int64]:
+    """(B,), the most tokens of each text; a source has the same one in any batch."""
+    B, Tk = input_ids.shape
+    if max_length is None:
+        tokens = np.full(B, Tk) if attention_mask is None else np.asarray(attention_mask).astype(bool).sum(axis=1)
+        limits = 2 * tokens + ROOM
+    else:
+        limits = np.full(B, max_length)
+    if context is not None:
+        limits = np.minimum(limits, context)
+    if (limits < 1).any():
+        raise ConfigurationError(f"max_length={max_length}: a text has at least 1 token")
+    return limits
 
 
 def _advance(

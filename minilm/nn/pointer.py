@@ -2,9 +2,12 @@
 
     c_i = (W_q x) · (W_k h_i + W_p h_(i-1)) / sqrt(C)        how well place i of the source would come next
 
-h_i is the encoder's memory of place i, and that of the place before it lets a copy go on: where the last written token
-stands, the next one follows. (CopyNet's selective read is for the same end.) The scores join the logits of the vocabulary in one softmax (functional.copy_logits), as in CopyNet (Gu et al. 2016,
-equation 8, with the dot product of attention in place of its tanh). Summaries need it: their names stand in the text.
+The scores join the logits of the vocabulary in one softmax (functional.copy_logits), as in CopyNet (Gu et al. 2016).
+h_i is the encoder's memory of place i, and that of the place before it lets a copy go on: where the token stands that
+was written last, the next one follows. CopyNet has its "selective read" for that (section 3.3); names of several tokens
+fall to pieces without it.
+
+Summaries need a pointer: half of their words stand in the text, rare and new ones among them.
 """
 
 from __future__ import annotations

@@ -55,11 +55,14 @@ def mask_tokens(
         chosen.reshape(-1)[np.where(allowed, drawn, 2.0).argmin()] = True
     labels = np.where(chosen, ids, IGNORED)
     fate = to_numpy(generator.uniform(ids.shape, dtype="float64"))
-    others = np.setdiff1d(np.arange(vocab_size), [*never, mask_id])
+    barred = sorted({token for token in (*never, mask_id) if 0 <= token < vocab_size})
     shown = np.where(chosen & (fate < MASKED), mask_id, ids)
     replace = chosen & (fate >= MASKED) & (fate < MASKED + REPLACED)
-    if len(others):
-        shown[replace] = others[generator.integers(0, len(others), int(replace.sum()))]
+    if others := vocab_size - len(barred):
+        token = generator.integers(0, others, int(replace.sum()))
+        for one in barred:  # to the token-th of those that are left, without a list of all V
+            token = token + (token >= one)
+        shown[replace] = token
     return shown, labels
 
 

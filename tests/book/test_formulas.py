@@ -6,9 +6,10 @@ from html import unescape
 
 import pytest
 from blocks import aligned, read_block
+from readable import readable
 
 from annotate import rows_of
-from formulas import latex, readable
+from formulas import latex
 from minilm.tensor.operation import OPERATIONS
 from prose import as_markdown, block_html, formulas_in_markdown, render
 from symbols import SymbolTable
@@ -121,6 +122,7 @@ def test_names_and_remarks_stand_beside_their_formulas():
         ("loss", "nats per token"),
         ("ppl", "of how many more words"),
     ]
+    assert "$" not in block_html("h_t = o        h_t is the input of step t + 1")
     html = block_html("h_t = o        h_t is enough, and `c`")
     assert r"\(h_{t}\)</span> is enough, and <code>c</code>" in html and "<table" in html
 

@@ -12,10 +12,12 @@ from minilm.evaluation import evaluate_answers
 from minilm.generation import find_answers
 from minilm.models import BERT, BERTConfig
 from minilm.pretrained import save_pretrained
+from minilm.pretrained.packages import SENTENCES
 from minilm.random import Generator, using_generator
 from minilm.text import Question, Span, WordPieceTokenizer, read_questions, write_questions
 from minilm.training.checkpoint import save_checkpoint
 from tests.pretrained import files
+from tests.pretrained.conftest import installed
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] who was it the red blue old in rome at sea ada bob cleo dan , . ?".split()
 PEOPLE, OTHERS = WORDS[16:20], WORDS[8:16]
@@ -152,6 +154,11 @@ def test_what_cannot_be_learnt_is_told_kindly(encoder, questions, trained, tmp_p
     write_questions(tmp_path / "one.json", one)
     with pytest.raises(DataError, match="all on one paragraph"):
         finetune_answer.prepare(str(encoder), str(tmp_path / "one.json"), Options())
+
+
+def test_the_name_of_an_installed_model_is_no_missing_folder(minilm):
+    installed(SENTENCES)
+    assert "holds a BERT, which does not answer" in minilm("answer", SENTENCES, "-q", "who", "-c", "sea").error
 
 
 def test_the_same_options_give_the_same_task(encoder, questions):

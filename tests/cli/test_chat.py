@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minilm.cli.chat import HELP
-from minilm.models import LSTMClassifier, LSTMClassifierConfig
+from minilm.models import LSTMLM, LSTMClassifier, LSTMClassifierConfig, LSTMConfig
 from minilm.pretrained.packages import CHAT, SENTENCES
 from minilm.text import ByteTokenizer
 from minilm.training import save_checkpoint
@@ -69,6 +69,9 @@ def test_bad_input_to_chat(minilm, model, trained, monkeypatch, tmp_path, refere
     assert "the prompt is empty" in error("--prompt", " ") and "the prompt is empty" in error("--prompt", "", "--plain")
     told = minilm("chat", "--model", trained, "--prompt", "a").error
     assert f"minilm sample {trained}" in told and "--task instruct" in told
+    save_checkpoint(tmp_path / "checkpoint-2", LSTMLM(LSTMConfig(256, 8, 8)), ByteTokenizer())
+    told = minilm("chat", "--model", tmp_path / "checkpoint-2").error
+    assert "minilm sample" in told and "--task instruct" not in told, "an LSTM cannot be taught so"
     classifier = LSTMClassifier(LSTMClassifierConfig(256, classes=("a", "b")))
     save_checkpoint(tmp_path / "checkpoint-1", classifier, ByteTokenizer())
     assert "does not go on with a text" in minilm("chat", "--model", tmp_path / "checkpoint-1").error

@@ -84,6 +84,15 @@ def test_a_reader_that_goes_away_is_no_error(trained):
     assert (process.returncode, err) == (141, b"")
 
 
+def test_what_a_terminal_cannot_show_is_written_in_another_way(tmp_path):
+    rows = "".join(f"a {i},\U0001f600\nb {i},z\n" for i in range(20))
+    (tmp_path / "t.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
+    command = ["finetune", "lstm", "--task", "classify", "--data", tmp_path / "t.csv", "--out", tmp_path / "run"]
+    done = run(*command, "--epochs", 1, env={**os.environ, "PYTHONIOENCODING": "latin-1:strict"})
+    assert done.returncode == 0, done.stderr
+    assert "classes      2: z, \\U0001f600" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "environment", "ours", "blas"),
     [

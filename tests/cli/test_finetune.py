@@ -111,6 +111,20 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_model(minilm, encoder, table
     assert "is finished" in minilm("finetune", "--resume", tmp_path / "parts").error
 
 
+def test_stopped_after_its_last_step_a_run_has_its_time_from_the_log(minilm, encoder, table, tmp_path, monkeypatch):
+    run = ["finetune", encoder, "--task", "classify", "--data", table, "--out", tmp_path / "run", "--epochs", 2]
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("minilm.cli.finetune_classify.evaluate_classifier", interrupted)
+        assert minilm(*run).status == 130
+    assert minilm("finetune", "--resume", tmp_path / "run").status == 0
+    last = [m for m in read_metrics(tmp_path / "run" / "metrics.jsonl") if "tokens_per_second" in m][-1]
+    assert figures(tmp_path / "run")["seconds"] == pytest.approx(last["tokens"] / last["tokens_per_second"], rel=0.1)
+
+
 def test_an_lstm_starts_from_nothing(minilm, table, tmp_path):
     done = minilm("finetune", "lstm", "--task", "classify", "--data", table, "--out", tmp_path / "run", "--epochs", 6)
     assert done.status == 0, done.err

@@ -49,5 +49,8 @@ def test_mistakes_are_explained(tmp_path):
     done = run(PROGRAM, table, "--label-column", "stars")
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ") and "no column 'stars'" in done.stderr
+    done = run(PROGRAM, table, "--model", write_encoder(tmp_path / "encoder"), "--out", table)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and "reviews.csv" in done.stderr
+    assert "held out: accuracy" not in done.stdout, "told before the training"
     done = run(PROGRAM, table, "--limit", "0")
     assert done.returncode == 2 and "Traceback" not in done.stderr and "--limit 0" in done.stderr

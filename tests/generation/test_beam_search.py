@@ -101,13 +101,14 @@ def test_caches_change_nothing(kind, beam_size, seed):
         np.testing.assert_allclose([h.score for h in ours], [h.score for h in theirs], rtol=1e-10)
 
 
+@pytest.mark.parametrize("max_length", [9, None])
 @pytest.mark.parametrize("seed", [1, 5])
-def test_a_source_is_found_the_same_alone_and_among_others(kind, seed):
+def test_a_source_is_found_the_same_alone_and_among_others(kind, seed, max_length):
     model = model_of(kind, seed=seed)
     ids, mask = sources()
-    together = beam_search(model, ids, mask, beam_size=3, max_length=9)
+    together = beam_search(model, ids, mask, beam_size=3, max_length=max_length)
     for b, length in enumerate(mask.sum(1)):
-        (alone,) = beam_search(model, ids[b : b + 1, :length], beam_size=3, max_length=9)
+        (alone,) = beam_search(model, ids[b : b + 1, :length], beam_size=3, max_length=max_length)
         assert [h.ids for h in alone] == [h.ids for h in together[b]]
 
 

@@ -66,7 +66,7 @@ class CharTokenizer(Tokenizer):
             f"the character {text[first]!r} (U+{ord(text[first]):04X}) at position {first}, line {line}, is "
             "not "
             f"among the {len(self.characters)} characters of this tokenizer{others}. Remove it from the "
-            "text, or train a CharTokenizer with unknown=True, or use a ByteTokenizer"
+            "text, or train a CharTokenizer with unknown=True, or use a ByteTokenizer (minilm train --tokenizer byte)"
         )
 
     def decode(self, ids: ArrayLike) -> str:
