@@ -3,6 +3,7 @@
     python benchmarks/summarization.py DATA                   DATA: a .jsonl or .csv with documents and their lines
     python benchmarks/summarization.py DATA --runs FOLDER     keeps the runs in FOLDER, and does not train what is there
     python benchmarks/summarization.py DATA --steps 50        a short one, to see that it works
+    python benchmarks/summarization.py DATA --models copying  one of them; the other's figures stay as they are
 
 DATA of the committed figures: 16,988 descriptions of Debian packages and their synopses; debian_descriptions.py makes
 such a file from Debian's own. A tenth of the families of descriptions is for the test: no sentence of 40 letters or
@@ -11,15 +12,17 @@ more is in two parts, so that a library's -doc package is not tested on what its
     minilm train transformer --data DATA --source-column description --target-column synopsis \\
         --preset summarize --out RUN
 
-Beside the models stand baselines that learn nothing: the first sentence, and the first words, as many as a line has on
-the average in the training part (Debian's custom is to begin a description with what it is). ROUGE is that of
-rouge-score (the extra `eval`), F1, without stemming.
+and once more without the pointer ("not copying"), which shows what that is for. Beside the models stand baselines that
+learn nothing: the first sentence, and the first words, as many as a line has on the average in the training part
+(Debian's custom is to begin a description with what it is). ROUGE is that of rouge-score (the extra `eval`), F1,
+without stemming.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +36,7 @@ from minilm.evaluation import evaluate_summaries
 from minilm.kernels.threads import thread_count
 from minilm.text import references
 
-MODELS = ("transformer", "seq2seq-lstm")
+MODELS: dict[str, dict[str, Any]] = {"copying": {}, "not copying": {"copy": False}}  # settings beside the preset's
 SENTENCE = re.compile(r"^.*?[.!?](?=\s|$)", re.DOTALL)
 
 
@@ -62,7 +65,7 @@ def baselines(run: pair_run.PairRun, right: dict[str, list[str]]) -> dict[str, A
 def evaluated(run: pair_run.PairRun, right: dict[str, list[str]]) -> dict[str, Any]:
     """What to report of a run: its training, and ROUGE of its summaries of the test part."""
     model, tokenizer = pair_run.load(run.folder)
-    print(f"{run.settings.model}:", flush=True)
+    print(f"{run.folder.name}:", flush=True)
     result = training(run, model)
     result["evaluation_threads"] = thread_count()
     longest = run.settings.block_size
@@ -76,7 +79,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a .jsonl or .csv with the columns description and synopsis")
     parser.add_argument("--runs", type=Path, help="folder of the runs; a temporary one if it is not given")
     parser.add_argument("--steps", type=int, help="of the training, instead of the preset's")
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     options = parser.parse_args()
     facts = machine()
     given: dict[str, Any] = {"source_column": "description", "target_column": "synopsis"}
@@ -87,7 +90,7 @@ def main() -> None:
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for model in options.models:
-            settings = pair_presets.resolve(model, str(options.data), "summarize", given)
+            settings = pair_presets.resolve("transformer", str(options.data), "summarize", {**given, **MODELS[model]})
             run = trained(settings, (options.runs or Path(temporary)) / model)
             right = references(run.data.pairs["test"])
             if not result:
@@ -95,8 +98,8 @@ def main() -> None:
                 result["models"] = {}
             result["models"][model] = evaluated(run, right)
             result["models"][model]["settings"]["data"] = options.data.name
-            result["models"][model]["command"] = f"{command} --models {model}{steps}"
-            before = known("summarization", options.models, MODELS)
+            result["models"][model]["command"] = f"{command} --models {shlex.quote(model)}{steps}"
+            before = known("summarization", options.models, list(MODELS))
             save("summarization", {**result, "models": before | result["models"]}, facts)
 
 

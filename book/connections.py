@@ -33,7 +33,7 @@ TAUGHT: dict[str, str] = {
     "07": "minilm/functional/softmax.py minilm/functional/attention.py minilm/functional/positions.py "
     "minilm/nn/attention.py minilm/nn/positions.py minilm/plots/attention_maps.py kernels/rotary",
     "08": "minilm/models/transformer.py minilm/nn/blocks.py minilm/generation/beam_search.py "
-    "minilm/generation/translate.py minilm/models/seq2seq_lstm.py",
+    "minilm/generation/translate.py minilm/models/seq2seq_lstm.py minilm/nn/pointer.py minilm/functional/copying.py",
     "09": "minilm/models/gpt.py minilm/generation minilm/nn/cache.py minilm/training minilm/optim "
     "minilm/functional/losses.py minilm/functional/normalization.py minilm/functional/activations.py "
     "minilm/functional/dropout.py kernels/adamw",

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from minilm.backend import Array, current_backend, kernel_for, xp
+from minilm.errors import ConfigurationError
 
 _U32 = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -83,7 +84,7 @@ class Generator:
 
     def __init__(self, seed: int = 0) -> None:
         if not 0 <= int(seed) < 2**63:
-            raise ValueError(f"a seed is an int from 0 to 2**63 - 1, got {seed}")
+            raise ConfigurationError(f"a seed is an int from 0 to 2**63 - 1, got {seed}")
         self.seed = int(seed)
         self.offset = 0  # counters that masks have used up so far
         self._draws = np.random.Generator(np.random.Philox(self.seed))

@@ -15,7 +15,8 @@
 #   in;
 # - train a translator, and say what teacher forcing, label smoothing and warm-up are for;
 # - search for a translation with a beam, by hand on a small tree, and say what the length penalty changes;
-# - read from cross-attention which word of the source a word of the translation comes from.
+# - read from cross-attention which word of the source a word of the translation comes from;
+# - let a decoder copy what it cannot know.
 #
 # **What it needs:** attention, masks and positions ([chapter 7](07_attention.ipynb)), tokens
 # ([chapter 5](05_text_to_numbers.ipynb)), a training loop and cross-entropy ([chapter 6](06_ngram_to_lstm.ipynb)).
@@ -748,6 +749,52 @@ Image(f"../benchmarks/results/{run['attention']['picture']}", width=680)
 Image(f"../benchmarks/results/{found['models']['seq2seq-lstm']['attention']['picture']}", width=290)
 
 # %% [markdown]
+# ## Names: a decoder that may copy
+#
+# A word that no training sentence had cannot be learnt as an output: nothing has ever raised its logit. But where a
+# text is told again in its own language, as in a summary, the word stands in the source. So let the decoder point at it
+# (Gu et al. 2016). Beside the logits $l_w$ of the vocabulary it makes a score $c_i$ for each place $i$ of the source,
+# where the token $s_i$ stands; one softmax over both, and what speaks for the same token is added up:
+#
+# $$p(w) = \frac{1}{Z} \Big( e^{l_w} + \sum_{i:\, s_i = w} e^{c_i} \Big)
+# \qquad\text{so the logits become}\qquad y_w = \log \Big( e^{l_w} + \sum_{i:\, s_i = w} e^{c_i} \Big)$$
+#
+# `copy_logits` is the right formula. A vocabulary of five words, of which the model thinks *Mopidy* the least likely,
+# and a source that begins with it and has *player* twice:
+
+# %% tags=["deterministic"]
+vocabulary = ["a", "player", "for", "music", "Mopidy"]
+read = ["Mopidy", "player", "music", "player"]
+l = Tensor([[[1.0, 0.5, 0.0, 0.5, -4.0]]])  # (B, T, V): one text, one step
+c = Tensor([[[2.0, -1.0, -1.0, -1.0]]])  # (B, T, Tk)
+y = F.copy_logits(l, c, np.array([[vocabulary.index(word) for word in read]]))
+for word, before, after in zip(vocabulary, F.softmax(l)[0, 0].tolist(), F.softmax(y)[0, 0].tolist(), strict=True):
+    print(f"{word:8} without copying {before:.4f}   with it {after:.4f}")
+
+# %% [markdown]
+# Where do the scores come from? As in attention: a query of what the decoder has at step $t$, a key for each place. The
+# key has two parts, the memory of the place and of the one before it:
+#
+# $$c_i = \frac{(W_q x_t) \cdot (W_k h_i + W_p h_{i-1})}{\sqrt{C}}$$
+#
+# The second part lets a copy go on. A name is often several tokens (*Mop*, *idy*): when *Mop* has just been written,
+# the place after *Mop* should come next, and through $h_{i-1}$ a query can ask for just that.
+#
+# With such a decoder: descriptions of Debian packages, and the line that their maintainers wrote above them. The
+# opponent is the description's own first sentence, which is hard to beat. ROUGE (chapter 12) is from 0 to 100; more is
+# better.
+
+# %%
+found = results("summarization")
+summarizer = found["models"]["copying"]
+rows = {**found["baselines"], **{f"{name}, {s}": r for name, m in found["models"].items() for s, r in m["searches"].items()}}
+print(f"{'':28}{'ROUGE-1':>8}{'ROUGE-2':>8}{'ROUGE-L':>8}")
+for name, row in rows.items():
+    print(f"{name:28}{row['rouge1']:8.1f}{row['rouge2']:8.1f}{row['rouge_l']:8.1f}")
+for example in summarizer["examples"][1:12:3]:
+    print(f"\n{example['source'][:100]} ...\n   it writes:    {example['written']}\n   they wrote:   {example['references'][0]}")
+
+# %% [markdown]
 # ## Exercises
 #
 # Fill in the function, take the `#` before the checker away, and run the cell.
@@ -880,5 +927,7 @@ check_parameters(parameters_solution)
 #   cross-attention. (Post-norm: the norm behind the sum, as here. Pre-norm: before each part, as in chapter 9.)
 # - [minilm/generation/beam_search.py](../minilm/generation/beam_search.py): the search for a batch of sources, with a
 #   cache; [its tests](../tests/generation/test_beam_search.py) compare it with all texts that there are.
+# - [minilm/nn/pointer.py](../minilm/nn/pointer.py) and [minilm/functional/copying.py](../minilm/functional/copying.py):
+#   copying.
 # - [minilm/models/seq2seq_lstm.py](../minilm/models/seq2seq_lstm.py): an LSTM with attention for the same task.
 # - [Chapter 9](09_gpt.ipynb) keeps the decoder alone, [chapter 11](11_bert.ipynb) the encoder.

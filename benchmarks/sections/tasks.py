@@ -69,7 +69,8 @@ def summarization(result: Result) -> str:
     return (
         f"{table(head, rows)}\nDescriptions of Debian packages to their one-line synopses; "
         f"{result['test_documents']:,} held-out descriptions, none of which shares a sentence of 40 letters or more "
-        f"with the training part. The Transformer may copy from the description.\n\n{examples}\n"
+        f"with the training part. Both models are Transformers; one has a pointer to the description, and what stands "
+        f"below is its own.\n\n{examples}\n"
     )
 
 
@@ -89,16 +90,19 @@ def masked_words(result: Result) -> str:
         ],
     )
     tuned = table(
-        ["labels", *next(iter(result["labels"].values()))["starts"], "difference", "learning rate", "steps"],
+        ["labels", "start", "learning rate", "steps", "loss in training", "accuracy", "pre-trained minus this"],
         [
             [
                 amount,
-                *(f"**{s['accuracy']:.3f}** ± {s['standard_error']:.3f}" for s in found["starts"].values()),
-                f"{found['gain']['mean']:+.3f} ± {found['gain']['standard_error']:.3f}",
-                f"{found['learning_rate']:g}",
+                start,
+                f"{s['learning_rate']:g}",
                 f"{found['steps']} of {found['batch_size']}",
+                f"{s['training_loss']:.3f}",
+                f"**{s['accuracy']:.3f}** ± {s['standard_error']:.3f}",
+                f"{s['behind']:+.3f} ± {s['standard_error_behind']:.3f}" if "behind" in s else "",
             ]
             for amount, found in result["labels"].items()
+            for start, s in found["starts"].items()
         ],
     )
     examples = table(
@@ -109,17 +113,23 @@ def masked_words(result: Result) -> str:
         ],
     ).replace("---:", "---")
     n, p, after = result["sentences"], result["pretraining"], list(result["words"].values())[-1]
+    tried = list(result["labels"]["all"]["tried_on_validation"].values())
+    soon = ", ".join(f"{start} {max(found[start]['accuracy'] for found in tried):.3f}" for start in tried[0])
+    seeds = {k: max(len(s["seeds"]) for s in found["starts"].values()) for k, found in result["labels"].items()}
     return (
         f"A BERT of {p['parameters']:,} parameters and {result['tokens']['vocabulary']:,} tokens that starts from "
         f"nothing reads {n['training']:,} film reviews without their labels (rt_polarity): {p['steps']:,} steps, "
         f"{duration(p['seconds'])}. Of {after['places_masked']:,} words hidden behind [MASK] in the "
         f"{n['held_out']:,} held-out sentences:\n\n{words}\n"
+        f"The corpus is small: {result['tokens']['training']:,} tokens, where BERT's own had 3.3 billion words. "
         f"Where another word stood in place of the hidden one it found the hidden one in "
         f"{after['accuracy_replaced']:.1%}, and where the word itself was left there in "
         f"{after['accuracy_kept']:.1%}.\n\n{examples}\n"
-        f"Then good or bad: accuracy on the held-out sentences, from those weights and from none, with the same steps "
-        f"and learning rate (± the standard error; with few labels the mean of "
-        f"{max(len(s['seeds']) for f in result['labels'].values() for s in f['starts'].values())} seeds).\n\n{tuned}"
+        f"Then good or bad, from those weights and from none: accuracy on the held-out sentences (± the standard error "
+        f"from sentences and seeds; {', '.join(f'{k} labels: {n} seeds' for k, n in seeds.items() if n > 1)}). The "
+        f"learning rates were chosen on {n['validation']:,} of the training sentences.\n\n{tuned}\n"
+        f"How soon: with all labels, {result['settings']['tried_steps']} steps and the better of the rates tried, "
+        f"accuracy on those {n['validation']:,} sentences: {soon}.\n"
     )
 
 

@@ -130,7 +130,7 @@ def _resumed(path: Path, out: Path | None, overwrite: bool, given: dict[str, Any
     from minilm.cli import finetune_run as runs
     from minilm.cli.presets import option
     from minilm.errors import ConfigurationError
-    from minilm.training import list_checkpoints
+    from minilm.training import find_checkpoint, list_checkpoints
 
     if overwrite:
         raise ConfigurationError("--overwrite begins anew and --resume goes on: use one of them")
@@ -148,4 +148,4 @@ def _resumed(path: Path, out: Path | None, overwrite: bool, given: dict[str, Any
             f"a run that is resumed keeps its settings, and {folder} has other ones: {', '.join(changed)}"
         )
     saved = list_checkpoints(folder)
-    return settings, folder, path if path != folder else saved[-1] if saved else None
+    return settings, folder, find_checkpoint(path) if path != folder else saved[-1] if saved else None

@@ -15,6 +15,7 @@ from minilm.errors import CheckpointError, ConfigurationError, DataError
 from minilm.evaluation import evaluate_classifier
 from minilm.models import BERTForSequenceClassification, LSTMClassifier, LSTMClassifierConfig
 from minilm.pretrained import TextClassifier, from_pretrained, locate, save_pretrained, write_class_names
+from minilm.pretrained.packages import SENTENCES
 from minilm.random import Generator, using_generator
 from minilm.text import (
     Labelled,
@@ -99,9 +100,18 @@ def _bert(path: str, names: list[str], options: Options) -> TextClassifier:
         except CheckpointError as error:
             if not locate(path).exists():
                 raise CheckpointError(f"{error}; {LSTM!r} starts a recurrent classifier from nothing") from error
+            if "classifier.weight is" in str(error):
+                raise CheckpointError(
+                    f"{error}. It was trained for other classes than these {len(names)}: start from an encoder without "
+                    f"a head, such as {SENTENCES}"
+                ) from error
             raise
     if not isinstance(tokenizer, WordPieceTokenizer):
         raise CheckpointError(f"{path} comes without its vocabulary, vocab.txt: there is no way to read a text with it")
+    if options.max_length is not None and options.max_length > model.context_length:
+        raise ConfigurationError(
+            f"--max-length {options.max_length}: this model reads at most {model.context_length} tokens"
+        )
     return TextClassifier(model, tokenizer, names, options.max_length or LONGEST)
 
 

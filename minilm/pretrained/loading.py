@@ -36,7 +36,7 @@ from minilm.pretrained.gguf_file import MAGIC, open_gguf
 from minilm.pretrained.llama2c import MAGIC as MAGIC_1
 from minilm.pretrained.llama2c import PICKLED, open_llama2c
 from minilm.pretrained.packages import PACKAGES, locate
-from minilm.pretrained.safetensors_file import open_folder, parse_json
+from minilm.pretrained.safetensors_file import WEIGHTS, open_folder, parse_json
 from minilm.pretrained.stored import StoredTensor, map_file
 from minilm.pretrained.vocabularies import tokenizer_beside, tokenizer_of_folder, tokenizer_of_gguf
 from minilm.text import Tokenizer
@@ -80,6 +80,8 @@ def from_pretrained(
     path = locate(path)
     if path.is_dir() or path.suffix == ".safetensors" or path.name == "config.json":
         folder = path if path.is_dir() else path.parent
+        if path.suffix == ".safetensors" and path.name != WEIGHTS:
+            raise CheckpointError(f"{path}: name the folder {folder}. What is read there is {WEIGHTS}, or its parts")
         model, family = _from_folder(folder, kind, context_length, changes)
         tokenizer = tokenizer_of_folder(folder, family) if with_tokenizer else None
     elif not path.exists():

@@ -145,6 +145,7 @@ __all__ = [
     "read_labelled",
     "read_pairs",
     "read_questions",
+    "read_rows",
     "read_text",
     "read_token_file_header",
     "references",

@@ -18,6 +18,7 @@ import dataclasses
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ from minilm.text import Tokenizer, tokenizer_from_json
 from minilm.text.files import usual_mode
 
 FORMAT = 1
+LARGEST_TABLE = 1 << 26  # numbers of a table of positions that is not in the file
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -247,6 +249,34 @@ def load_tokenizer_of(folder: Path) -> Tokenizer | None:
     return tokenizer_from_json(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
 
 
+def _numbers_in(folder: Path, name: str) -> int:
+    """How many numbers a .safetensors file of a checkpoint holds, by its header alone."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / name, "np") as file:
+            return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(_damaged(folder, f"{name} cannot be read ({error})")) from error
+
+
+def _check_size(folder: Path, name: str, sizes: Mapping[str, Any]) -> None:
+    """Refuse a config.json whose model is larger than the file of its weights, before the model takes its memory.
+
+    Counted are the numbers that a model of these sizes has at the least: the embedding, and of each block or layer the
+    matrices that all have.
+    """
+    V, T, C, H, L = (
+        value if type(value := sizes.get(key, default)) is int else default
+        for key, default in (("vocab_size", 0), ("block_size", 0), ("n_embd", 0), ("n_hidden", 0), ("n_layer", 1))
+    )
+    least = V * C + (H * C + L * H * H if "lstm" in name else L * (C * C + H * C))
+    there = _numbers_in(folder, "model.safetensors")
+    if least > there or T * C > max(there, LARGEST_TABLE):
+        what = f"config.json claims {V:,} tokens, {L:,} layers of width {C:,} and {H:,}, a context of {T:,}"
+        raise CheckpointError(_damaged(folder, f"{what}, and model.safetensors has {there:,} numbers"))
+
+
 def load_model(path: str | os.PathLike[str], best: bool = True) -> tuple[Module, Tokenizer | None]:
     """The model and the tokenizer of a checkpoint, or of a run's folder (its best checkpoint, else its last).
 
@@ -266,8 +296,11 @@ def load_model(path: str | os.PathLike[str], best: bool = True) -> tuple[Module,
         )
     kind, config_kind = MODELS[config["model"]]
     try:
+        _check_size(folder, config["model"], config["config"])
         model = kind(config_kind(**config["config"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, CheckpointError):
+            raise
         what = f"config.json does not describe a {config['model']} ({error})"
         raise CheckpointError(_damaged(folder, what)) from error
     load_weights(folder, model)

@@ -115,6 +115,18 @@ def test_a_long_text_is_searched_to_its_end(minilm, learnt):
     assert minilm("answer", learnt, "-q", "Who was it?", "-c", text, "--longest", 1).status == 0
 
 
+def test_eval_reads_in_windows_as_it_is_told(minilm, learnt, monkeypatch):
+    asked = []
+
+    def spy(model, tokenizer, questions, **settings):
+        asked.append(settings)
+        return find_answers(model, tokenizer, questions, **settings)
+
+    monkeypatch.setattr("minilm.generation.find_answers", spy)
+    assert minilm("eval", learnt, "--context", 16, "--stride", 4).status == 0
+    assert asked and all(settings == {"window": 16, "stride": 4} for settings in asked)
+
+
 def test_what_cannot_be_answered_is_told_kindly(minilm, learnt, encoder, trained, tmp_path):
     save_checkpoint(tmp_path / "checkpoint-1", BERT(BERTConfig(len(WORDS), 8, 1, 2, 16, 16)), WordPieceTokenizer(WORDS))
     wrong = [

@@ -208,6 +208,8 @@ def test_what_cannot_be_is_explained(minilm, encoder, trained, table, tmp_path):
     assert "num_train_epochs must be positive" in error("--epochs", 0)
     assert "--epochs is a number" in error("--epochs", "nan") and "--epochs is a number" in error("--epochs", "inf")
     assert "from 1 to 16" in error("--method", "lora", "--rank", 99)
+    assert "reads at most 16 tokens" in error("--max-length", 17)
+    assert "a seed is an int from 0" in error("--seed", 2**63)
     assert "there is no" in error(data=tmp_path / "nothing.csv")
     assert "of one class only, 'pos'" in error(data=write_table(tmp_path / "one.csv", [("a", "pos"), ("b", "pos")]))
     few = write_table(tmp_path / "few.csv", [("a film", "x"), ("the plot", "y")])
@@ -218,6 +220,8 @@ def test_what_cannot_be_is_explained(minilm, encoder, trained, table, tmp_path):
     assert "takes an encoder, a BERT" in error(model=tmp_path / "gpt")
     assert minilm("finetune", "lstm", "--task", "classify", "--data", table, "--out", tmp_path / "own").status == 0
     assert "a run of minilm's" in error(model=tmp_path / "own")
+    three = write_table(tmp_path / "three.csv", [(f"a film {i}", "xyz"[i % 3]) for i in range(60)])
+    assert "other classes than these 3: start from an encoder" in error(model=trained, data=three)
     assert not (tmp_path / "x").exists(), "nothing was made of a run that could not begin"
     resume = ["finetune", "--resume", trained]
     assert "is finished" in minilm(*resume).error
@@ -228,6 +232,7 @@ def test_a_resumed_run_keeps_its_settings(minilm, tmp_path):
     finetune_run.save(finetune_run.Settings("m", "classify", "d.csv"), tmp_path)
     told = minilm("finetune", "--resume", tmp_path, "--lr", 1, "--method", "lora").error
     assert "--lr (None, not 1.0)" in told and "--method (full, not lora)" in told
+    assert "there is no checkpoint" in minilm("finetune", "--resume", tmp_path / "checkpoint-77").error
     assert "leave --out away" in minilm("finetune", "--resume", tmp_path, "--out", tmp_path / "b").error
     (tmp_path / "run.json").write_text("{}")
     assert "is damaged" in minilm("finetune", "--resume", tmp_path).error

@@ -289,6 +289,8 @@ def test_what_is_no_model_is_said_to_be_none(tmp_path):
         (tmp_path / name).write_text("this is a text and no model\n" * 3)
         with pytest.raises(CheckpointError, match=f"{name} is no model: that is a folder with"):
             from_pretrained(tmp_path / name)
+    with pytest.raises(CheckpointError, match="adapter.safetensors: name the folder"):
+        from_pretrained(tmp_path / "adapter.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(CheckpointError, match="holds no model.safetensors"):
         from_pretrained(tmp_path)

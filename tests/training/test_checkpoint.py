@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -70,17 +71,46 @@ def test_a_changed_byte_is_found(run: Path) -> None:
         load_model(run / "checkpoint-6")
 
 
-@pytest.mark.parametrize("config", ["[]", "[" * 100_000, '{"model": "gpt"}', '{"model": ["gpt"], "config": {}}'])
-def test_a_checkpoint_whose_manifest_vouches_for_nonsense_is_refused(run: Path, config: str) -> None:
-    """Whoever damages a file on purpose writes the manifest as well."""
-    folder = run / "checkpoint-6"
+def replace_config(folder: Path, config: str) -> None:
+    """Write another config.json, and a manifest that vouches for it."""
     (folder / "config.json").write_text(config)
     manifest = json.loads((folder / "manifest.json").read_text())
     digest = hashlib.sha256(config.encode()).hexdigest()
     manifest["files"]["config.json"] = {"size": len(config), "sha256": digest}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+NONSENSE = ["[" * 9_999, "[]", '{"model": "gpt"}', '{"model": "gpt", "config": []}', '{"model": ["gpt"], "config": {}}']
+
+
+@pytest.mark.parametrize("config", NONSENSE)
+def test_a_checkpoint_whose_manifest_vouches_for_nonsense_is_refused(run: Path, config: str) -> None:
+    """Whoever damages a file on purpose writes the manifest as well."""
+    folder = run / "checkpoint-6"
+    replace_config(folder, config)
     with pytest.raises(CheckpointError):
         load_model(folder)
+
+
+HUGE = {"vocab_size": 10**9, "block_size": 10**9, "n_embd": 10**6, "n_layer": 10**6}
+
+
+@pytest.mark.parametrize("kind", ["gpt", "lstm", "gru", "rnn"])
+@pytest.mark.parametrize("key", [*HUGE, "n_hidden"])
+def test_sizes_that_the_weights_do_not_vouch_for_take_no_memory(tmp_path: Path, kind: str, key: str) -> None:
+    folder = tmp_path / "checkpoint-1"
+    save_checkpoint(folder, small_model(kind), TOKENIZER)
+    config = json.loads((folder / "config.json").read_text())
+    if key not in config["config"]:
+        return
+    config["config"][key] = HUGE.get(key, 10**6)
+    replace_config(folder, json.dumps(config))
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match="config.json claims .*, and model.safetensors has"):
+        load_model(folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 def test_missing_files_and_a_broken_manifest_are_found(run: Path) -> None:
