@@ -788,9 +788,9 @@ for word, before, after in zip(vocabulary, F.softmax(l)[0, 0].tolist(), F.softma
 found = results("summarization")
 summarizer = found["models"]["copying"]
 rows = {**found["baselines"], **{f"{name}, {s}": r for name, m in found["models"].items() for s, r in m["searches"].items()}}
-print(f"{'':28}{'ROUGE-1':>8}{'ROUGE-2':>8}{'ROUGE-L':>8}")
+print(f"{'':40}{'ROUGE-1':>8}{'ROUGE-2':>8}{'ROUGE-L':>8}")
 for name, row in rows.items():
-    print(f"{name:28}{row['rouge1']:8.1f}{row['rouge2']:8.1f}{row['rouge_l']:8.1f}")
+    print(f"{name:40}{row['rouge1']:8.1f}{row['rouge2']:8.1f}{row['rouge_l']:8.1f}")
 for example in summarizer["examples"][1:12:3]:
     print(f"\n{example['source'][:100]} ...\n   it writes:    {example['written']}\n   they wrote:   {example['references'][0]}")
 

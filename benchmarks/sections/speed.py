@@ -176,10 +176,15 @@ def tokenizer_speed(result: Result) -> str:
         ]
         for row in result["encoding"]
     ]
+    trained = [
+        [f"{row['text']}, {row['tokenizer']}", f"{row['vocab_size']:,}", f"{row['MB']:.2f}", f"{row['seconds']:.2f}"]
+        for row in result["training"]
+    ]
     return (
         f"{table(['text, tokenizer', 'tokens', 'cold', 'unseen', 'again'], rows)}\n"
         f"MB/s of encoding: with an empty cache; warmed up on another text; and the same text again. tiktoken (Rust) "
-        f"and tokenizers (Rust) on the same text for comparison.\n"
+        f"and tokenizers (Rust) on the same text for comparison. Training on more and more of a text:\n\n"
+        f"{table(['text, tokenizer', 'vocabulary', 'MB', 'seconds'], trained)}"
     )
 
 
