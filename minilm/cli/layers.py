@@ -91,7 +91,8 @@ def _attention() -> list[Sample]:
             leaf(B, T, V),
             x,
             leaf(B, T + 1, C),
-            call=lambda logits, x, memory: pointer(logits, x, pointer.keys(memory), ids),
+            ids,
+            call=lambda logits, x, memory, ids: pointer(logits, x, pointer.keys(memory), ids),
         ),
     ]
 

@@ -58,14 +58,14 @@ def copy_logits(logits: Array, scores: Array, ids: Any) -> Any:
     top = m.full(B * T * V, -np.inf, dtype=scores.dtype)
     m.maximum.at(top, places, scores.reshape(-1))
     top = top[places].reshape(B, T, S)  # the best score for the same token, taken out of the exponentials
-    top = m.where(m.isneginf(top), 0, top)
+    top = m.where(top == -np.inf, 0, top)
     copies = _add_at((B * T * V,), places, m.exp(scores - top).reshape(-1))[places].reshape(B, T, S)
     before = logits.reshape(-1)[places].reshape(B, T, S)
     with np.errstate(divide="ignore"):  # log 0: nothing to copy
         after = m.logaddexp(before, m.log(copies) + top)
     y = logits.copy()
     y.reshape(-1)[places] = after.reshape(-1)  # where a token comes twice both write the same number
-    finite = m.where(m.isneginf(after), 0, after)
+    finite = m.where(after == -np.inf, 0, after)
 
     def share(score: Array) -> Array:
         """e^(score - y), a part of 1; 0 of nothing."""

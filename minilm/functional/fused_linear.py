@@ -47,7 +47,7 @@ def linear_activation(
         x: (..., in_features).
         weight: (out_features, in_features).
         bias: (out_features,), optional.
-        activation: "gelu_tanh" (GPT-2's), "gelu" (exact, BERT's), "silu" or "relu".
+        activation: "gelu_tanh" (GPT-2's), "gelu" (exact, BERT's; both Hendrycks & Gimpel 2016), "silu" or "relu".
         residual: (..., out_features), as the output; optional.
 
     Returns:

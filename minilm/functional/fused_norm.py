@@ -1,4 +1,4 @@
-"""RMS norm of a sum: the two operations with which every block of a Llama begins, as one.
+"""RMS norm of a sum (Zhang & Sennrich 2019): the two operations with which every block of a Llama begins, as one.
 
     s = x + residual,   y = weight s / sqrt(mean(s²) + eps)
 

@@ -138,9 +138,8 @@ def _einsum(*operands: Array, subscripts: str) -> Any:
 
         y_ik = sum_j a_ij b_jk,   da_ij = sum_k g_ik b_jk,   db_jk = sum_i a_ij g_ik
 
-    A letter that only `a` has was
-    summed away, so its gradient is constant along it; a letter twice in `a` is a diagonal, which alone gets a gradient;
-    an axis of length 1 that was broadcast is summed.
+    A letter that only `a` has was summed away, so its gradient is constant along it; a letter twice in `a` is a
+    diagonal, which alone gets a gradient; an axis of length 1 that was broadcast is summed. The letters say the shapes.
     """
     m = xp(*operands)
     terms, output = _parse(subscripts, [a.shape for a in operands])

@@ -70,8 +70,8 @@ add_sample(
 )
 add_sample("copy_logits", "large scores", lambda x, c, i: Ops.copy_logits(60 * x, 60 * c + 700, i),
            leaf(1, 2, 4, kind="apart"), leaf(1, 2, 3, kind="apart"), SOURCE[:1])  # fmt: skip
-add_sample("copy_logits", "scores of -inf", lambda x, c, i: Ops.copy_logits(x, Ops.where(HOLES, c, -np.inf), i),
-           leaf(1, 2, 4), leaf(1, 2, 3), SOURCE[:1])  # fmt: skip
+add_sample("copy_logits", "scores of -inf", lambda x, c, i, h: Ops.copy_logits(x, Ops.where(h, c, -np.inf), i),
+           leaf(1, 2, 4), leaf(1, 2, 3), SOURCE[:1], HOLES)  # fmt: skip
 add_sample("copy_logits", "no source", Ops.copy_logits, leaf(1, 2, 3), leaf(1, 2, 0), SOURCE[:1, :0])
 
 # ----- normalization

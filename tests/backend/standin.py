@@ -30,7 +30,8 @@ from minilm import backend
 # Elementwise functions: operands are device arrays and numbers, never lists.
 UFUNCS = set(
     "abs absolute add subtract multiply divide negative power exp log sqrt sin cos tanh sign copysign maximum minimum "
-    "isnan isfinite equal not_equal less less_equal greater greater_equal logical_not logical_and floor".split()
+    "logaddexp isnan isfinite equal not_equal less less_equal greater greater_equal logical_not logical_and "
+    "floor".split()
 )
 FUNCTIONS = UFUNCS | set(
     "arange argmax argmin argsort array asarray ascontiguousarray broadcast_to clip concatenate cumsum einsum empty "
@@ -456,23 +457,28 @@ for _name in _BINARY:
 # ----- the module
 
 
-class _Add:
-    """`add`, with `add.at`: the one method of a ufunc that the library uses."""
+class _WithAt:
+    """`add` with `add.at`, `maximum` with `maximum.at`: the one method of a ufunc that the library uses."""
 
-    __call__ = staticmethod(_function("add"))
+    def __init__(self, name):
+        self.function, self.numpy = _function(name), getattr(np, name)
 
-    @staticmethod
-    def at(array, index, values):
+    def __call__(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+    def at(self, array, index, values):
         host = array._host
         places = _places(host, _index(host.shape, index))
         values = np.broadcast_to(_down(values), places.shape)
         # backwards, since atomics keep no order, and NumPy's own would hide what depends on it
-        np.add.at(_flat(host), places.reshape(-1)[::-1], values.reshape(-1)[::-1])
+        self.numpy.at(_flat(host), places.reshape(-1)[::-1], values.reshape(-1)[::-1])
+
+
+WITH_AT = ("add", "maximum")
 
 
 class _Module(ModuleType):
     ndarray = DeviceArray
-    add = _Add()
 
     def __getattr__(self, name):
         if name in HOST:
@@ -483,8 +489,8 @@ class _Module(ModuleType):
 
 
 standin = _Module("standin")
-for _name in FUNCTIONS - UPLOADS - {"add"}:
-    setattr(standin, _name, _function(_name))
+for _name in FUNCTIONS - UPLOADS:
+    setattr(standin, _name, _WithAt(_name) if _name in WITH_AT else _function(_name))
 for _name in UPLOADS:
     setattr(standin, _name, _door(_name))
 
