@@ -780,9 +780,9 @@ for word, before, after in zip(vocabulary, F.softmax(l)[0, 0].tolist(), F.softma
 # The second part lets a copy go on. A name is often several tokens (*Mop*, *idy*): when *Mop* has just been written,
 # the place after *Mop* should come next, and through $h_{i-1}$ a query can ask for just that.
 #
-# With such a decoder: descriptions of Debian packages, and the line that their maintainers wrote above them. The
-# opponent is the description's own first sentence, which is hard to beat. ROUGE (chapter 12) is from 0 to 100; more is
-# better.
+# With such a decoder: descriptions of Debian packages, and the line that their maintainers wrote above them. *Not
+# copying* is the same model without the pointer, trained as long; the other opponent is the description's own first
+# sentence, which is hard to beat. ROUGE (chapter 12) is from 0 to 100; more is better.
 
 # %%
 found = results("summarization")
