@@ -86,8 +86,8 @@ def check_sequence_to_sequence(config: Any) -> None:
 class Source:
     """What the pointer needs of a source that was read."""
 
-    ids: Tensor  # (B, Tk)
-    keys: Tensor  # (B, Tk, C), for the pointer
+    ids: Any  # (B, Tk)
+    keys: Tensor  # (B, Tk, C)
 
     def select(self, rows: Any) -> Source:
         """Those of these rows of the batch."""
@@ -192,8 +192,8 @@ class Transformer(nn.Module):
             x = block(x, attn_mask=mask)
         return (self.encoder_norm(x) if self.config.norm == "pre" else x), mask
 
-    def _source(self, input_ids: Any, memory: Tensor) -> Source | None:
-        return Source(Tensor(asarray(input_ids)), self.pointer.keys(memory)) if self.config.copy else None
+    def _source(self, ids: Any, memory: Tensor) -> Source | None:
+        return Source(ids, self.pointer.keys(memory)) if self.config.copy else None
 
     def _logits(self, x: Tensor, source: Source | None, mask: Tensor | None) -> Tensor:
         if self.config.norm == "pre":
@@ -241,7 +241,8 @@ class Transformer(nn.Module):
         memory, mask = self._read(input_ids, attention_mask)
         pairs = [block.cross_attention.keys_and_values(memory) for block in self.decoder]
         caches = [nn.KVCache(self.config.block_size) for _ in self.decoder]
-        return TransformerState(pairs, mask, caches, self._source(input_ids, memory))
+        ids = Tensor(asarray(input_ids))  # rows will be chosen of it, wherever it lives
+        return TransformerState(pairs, mask, caches, self._source(ids, memory))
 
     def decode(self, ids: Any, state: TransformerState) -> tuple[Tensor, TransformerState]:
         """logits (B, T, V) after each of the next T target tokens, and the state after them (the same object)."""
