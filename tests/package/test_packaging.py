@@ -57,7 +57,8 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("build")
     archive = build("build_sdist", copy_sources(folder / "tree"), folder)
     with tarfile.open(archive) as tar:
-        tar.extractall(folder / "unpacked", filter="data")
+        safely = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # since Python 3.11.4
+        tar.extractall(folder / "unpacked", **safely)
     return build("build_wheel", next((folder / "unpacked").iterdir()), folder)
 
 
