@@ -21,13 +21,14 @@ from minilm.tensor import differentiable
 @differentiable
 @in_float32
 def copy_logits(logits: Array, scores: Array, ids: Any) -> Any:
-    """y_w = log(e^l_w + sum over {i: s_i = w} of e^c_i), whose softmax is p;  with l logits, c scores, s ids.
+    """Logits with which the softmax is p; y is l, to the last bit, for each token that the source does not have.
 
-    From ∂y_w/∂l_w = e^(l_w - y_w) and ∂y_w/∂c_i = e^(c_i - y_w) if s_i = w:
-
+        y_w = log(e^l_w + sum over all i with s_i = w of e^c_i)
         dl_w = g_w e^(l_w - y_w),   dc_i = g_(s_i) e^(c_i - y_(s_i))
 
-    Only tokens that the source has are touched: y is l everywhere else.
+    With l the logits, c the scores and s the ids. Of the terms in the logarithm each has the slope of its share:
+
+        ∂y_w/∂l_w = e^(l_w - y_w),   ∂y_w/∂c_i = e^(c_i - y_w) where s_i = w
 
     Args:
         logits: (B, T, V).
