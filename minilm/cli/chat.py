@@ -102,14 +102,13 @@ def chat(
 
 def _check(path: Path) -> None:
     """Raise ConfigurationError if the model is one that `minilm train` made, and nobody taught to answer."""
-    from minilm.cli.evaluate_kinds import load_language_model
+    from minilm.cli.evaluate_kinds import is_published, load_language_model
     from minilm.cli.output import shown
     from minilm.errors import ConfigurationError
     from minilm.models import GPT, Llama
     from minilm.training import list_checkpoints
 
-    published = (path / "config.json").is_file() and not (path / "manifest.json").is_file()
-    if not published and (list_checkpoints(path) or (path / "manifest.json").is_file()):
+    if not is_published(path) and (list_checkpoints(path) or (path / "manifest.json").is_file()):
         own, _ = load_language_model(path)  # another kind does not even go on with a text, and it says so
         learn = f": minilm finetune {shown(path)} --task instruct --data pairs.jsonl --out runs/tuned"
         raise ConfigurationError(

@@ -15,6 +15,7 @@ from typing import Any
 from minilm.cli import pair_presets
 from minilm.cli import run as runs
 from minilm.cli.data import PARTS, TABLES, Sizes, encode, open_data, read_source
+from minilm.cli.finetune_task import TEST_QUESTIONS, TEST_TEXTS
 from minilm.cli.output import facts, say, table
 from minilm.cli.pair_presets import PairSettings, is_pair_run
 from minilm.cli.presets import Settings
@@ -95,7 +96,7 @@ def load(path: Path) -> tuple[Any, Any]:
         from minilm.compression import load_quantized
 
         model, tokenizer = load_quantized(path)
-    elif _is_published(path):
+    elif is_published(path):
         from minilm.pretrained import from_pretrained
 
         model, tokenizer = from_pretrained(path)
@@ -128,7 +129,7 @@ def _is_quantized(path: Path) -> bool:
     return "quantized" in read_state(path)
 
 
-def _is_published(path: Path) -> bool:
+def is_published(path: Path) -> bool:
     """Published weights: a file, a folder with a configuration and no manifest of ours, or a known name."""
     if path.is_dir():
         return (path / "config.json").is_file() and not (path / "manifest.json").is_file()
@@ -202,7 +203,7 @@ def read_text(
 
 
 def _own_data(run: Path) -> Path:
-    if _is_published(run):
+    if is_published(run):
         raise DataError(f"{run} comes without data of its own: name some with --data")
     return find_checkpoint(run).parent / "data"
 
@@ -255,11 +256,10 @@ def accuracy(
 
     Without `data`: of the texts that `minilm finetune` held out.
     """
-    from minilm.cli.finetune_classify import TEST
     from minilm.pretrained import TextClassifier
 
     if data is None:
-        own = (run.parent if (run / "manifest.json").is_file() else run) / TEST
+        own = (run.parent if (run / "manifest.json").is_file() else run) / TEST_TEXTS
         if not own.is_file():
             raise DataError(
                 f"{run} comes without texts of its own: name some with their classes, --data with a .csv, .tsv or "
@@ -293,7 +293,7 @@ def own_class_names(run: Path, model: Any) -> list[str]:
     """The names that the classes of a model have in its own files; empty if there are none."""
     if isinstance(model, LSTMClassifier):
         return list(model.config.classes)
-    if not _is_published(run):
+    if not is_published(run):
         return []
     from minilm.pretrained import locate, read_class_names
 
@@ -364,10 +364,8 @@ def written(
 
 def _pair_settings(run: Path) -> PairSettings | None:
     """How the model of a run's folder or checkpoint was trained; None where no run.json tells."""
-    for folder in (run, run.parent):
-        if (folder / "run.json").is_file() and is_pair_run(folder):
-            return pair_presets.load(folder / "run.json")
-    return None
+    file = pair_presets.run_file(run)
+    return pair_presets.load(file) if file is not None and is_pair_run(run) else None
 
 
 # ----- answers
@@ -383,12 +381,11 @@ def answers(
     stride: int | None = None,
 ) -> dict[str, Any]:
     """Exact match and F1 on the questions of a file like SQuAD's, or on those that a run has not seen."""
-    from minilm.cli.finetune_answer import TEST
     from minilm.generation import find_answers
     from minilm.text import read_questions
 
-    path = run / TEST if data is None else data
-    if data is None and not (run / TEST).is_file():
+    path = run / TEST_QUESTIONS if data is None else data
+    if data is None and not (run / TEST_QUESTIONS).is_file():
         raise DataError(f"{run} comes without questions of its own: name a file of them, like SQuAD's, with --data")
     questions = read_questions(path)[:limit]
     asked = [(question.question, question.context) for question in questions]

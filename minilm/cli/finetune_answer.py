@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minilm.cli.finetune_task import Options, Task
+from minilm.cli.finetune_task import TEST_QUESTIONS, Options, Task
 from minilm.errors import CheckpointError, ConfigurationError, DataError
 from minilm.evaluation import evaluate_answers
 from minilm.generation import find_answers
@@ -21,7 +21,6 @@ from minilm.text import Question, WordPieceTokenizer, answer_examples, read_ques
 from minilm.text.questions import WINDOW
 
 FEW_ARTICLES = 10  # below that the split is by paragraph
-TEST = Path("data", "test.json")  # in the folder of the run: what `minilm eval` takes by itself
 
 
 def prepare(model_path: str, data: str, options: Options) -> Task:
@@ -42,8 +41,8 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
 
     def save(folder: Path) -> None:
         save_pretrained(model, tokenizer, folder)
-        (folder / TEST).parent.mkdir(exist_ok=True)
-        write_questions(folder / TEST, test)
+        (folder / TEST_QUESTIONS).parent.mkdir(exist_ok=True)
+        write_questions(folder / TEST_QUESTIONS, test)
 
     return Task(
         model=model,

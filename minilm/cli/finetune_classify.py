@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minilm.cli.finetune_task import Options, Task
+from minilm.cli.finetune_task import TEST_TEXTS, Options, Task
 from minilm.errors import CheckpointError, ConfigurationError, DataError
 from minilm.evaluation import evaluate_classifier
 from minilm.models import BERTForSequenceClassification, LSTMClassifier, LSTMClassifierConfig
@@ -34,7 +34,6 @@ LONGEST = 128  # tokens of a text, if --max-length does not say otherwise
 MIN_COUNT = 2  # a word that occurs once teaches nothing
 HEADINGS = {"accuracy": ("accuracy", 4), "macro_f1": ("macro F1", 4)}
 EVALUATED_AT_ONCE = 32
-TEST = Path("data", "test.jsonl")  # in the folder of the run: what `minilm eval` takes by itself
 
 
 def prepare(model_path: str, data: str, options: Options) -> Task:
@@ -62,8 +61,8 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
         if isinstance(model, BERTForSequenceClassification):
             save_pretrained(model, classifier.tokenizer, folder)
             write_class_names(folder, names)
-        (folder / TEST).parent.mkdir(exist_ok=True)
-        with atomic_write(folder / TEST) as file:
+        (folder / TEST_TEXTS).parent.mkdir(exist_ok=True)
+        with atomic_write(folder / TEST_TEXTS) as file:
             file.write("".join(json.dumps(example._asdict()) + "\n" for example in held_out).encode())
 
     def on_features() -> tuple[Any, Any, Any]:

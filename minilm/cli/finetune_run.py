@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minilm.cli.finetune_task import Options, Task
+from minilm.cli.finetune_task import TEST_QUESTIONS, TEST_TEXTS, Options, Task
 from minilm.cli.output import count, duration, facts, say, shown, table
 from minilm.errors import CheckpointError, ConfigurationError
 from minilm.pretrained.saving import FILES
@@ -43,7 +43,6 @@ WARMUP = 0.06  # of the steps, as BERT's kin are fine-tuned (Liu et al. 2019)
 WEIGHT_DECAY = 0.01
 SAVES = 6  # in a run, at least
 ADAPTER = "adapter.safetensors"
-TESTS = ("data/test.json", "data/test.jsonl")  # what the tasks hold out, for `minilm eval`
 FINISHED = "figures"  # the key of run.json that a run has when it is over
 
 
@@ -129,7 +128,7 @@ def claim(folder: Path, overwrite: bool) -> None:
     for path in earlier:
         shutil.rmtree(path)
     # The model too: one that is left would stand for the new run where that writes none of its own (an LSTM).
-    for name in ("run.json", "metrics.jsonl", ADAPTER, *TESTS, *FILES):
+    for name in ("run.json", "metrics.jsonl", ADAPTER, TEST_QUESTIONS, TEST_TEXTS, *FILES):
         (folder / name).unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -17,6 +17,9 @@ from typing import Any
 
 from minilm.training.lora import ATTENTION
 
+# What a task holds out, in the folder of the run: what `minilm eval` takes by itself.
+TEST_QUESTIONS, TEST_TEXTS = Path("data", "test.json"), Path("data", "test.jsonl")
+
 
 @dataclass(frozen=True)
 class Options:

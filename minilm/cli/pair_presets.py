@@ -134,13 +134,16 @@ def resolve(model: str, data: str, preset: str | None, given: dict[str, Any]) ->
 
 def is_pair_run(folder: Path) -> bool:
     """Whether run.json in this folder, or beside this checkpoint, is of a model of pairs."""
-    for path in (folder / "run.json", folder.parent / "run.json"):
-        if path.is_file():
-            try:
-                return json.loads(path.read_text(encoding="utf-8")).get("model") in PAIR_MODELS
-            except (OSError, ValueError, AttributeError):
-                return False
-    return False
+    path = run_file(folder)
+    try:
+        return path is not None and json.loads(path.read_text(encoding="utf-8")).get("model") in PAIR_MODELS
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def run_file(path: Path) -> Path | None:
+    """run.json of a run's folder, or of the run that a checkpoint lies in; None if there is none."""
+    return next((file for file in (path / "run.json", path.parent / "run.json") if file.is_file()), None)
 
 
 def load(path: Path) -> PairSettings:

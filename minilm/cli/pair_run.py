@@ -236,10 +236,8 @@ def load(path: Path) -> tuple[Any, PairTokenizer]:
 
 def longest_source(path: Path, model: Any) -> int | None:
     """How many tokens of a source the model of a run's folder or checkpoint has learnt to read; None if any number."""
-    for folder in (path, path.parent):
-        if (folder / "run.json").is_file():
-            return pair_presets.load(folder / "run.json").block_size
-    return model.context_length
+    file = pair_presets.run_file(path)
+    return model.context_length if file is None else pair_presets.load(file).block_size
 
 
 def score(run: PairRun, model: Any) -> tuple[float, int]:

@@ -26,10 +26,10 @@ import numpy as np
 import minilm.functional as F
 from minilm.backend import is_array, to_numpy, xp
 from minilm.errors import ConfigurationError
-from minilm.evaluation.language_modeling import IGNORED
 from minilm.functional.softmax import softmax_array
 from minilm.nn import Module, evaluating
 from minilm.tensor import Tensor, unwrap
+from minilm.text.batches import IGNORED
 
 Logits = Callable[[Module, Mapping[str, Any]], Tensor]
 

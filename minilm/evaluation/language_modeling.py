@@ -29,9 +29,7 @@ from minilm.backend import is_array
 from minilm.errors import DataError
 from minilm.nn import evaluating
 from minilm.tensor import Tensor, unwrap
-
-IGNORED = -100
-"""The label of a position that is not scored: padding, or a prompt."""
+from minilm.text.batches import IGNORED
 
 
 def perplexity(mean_nll: float) -> float:

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm.errors import ConfigurationError, DataError
-from minilm.evaluation.language_modeling import IGNORED, LanguageModelScore, evaluate_language_model
+from minilm.evaluation.language_modeling import LanguageModelScore, evaluate_language_model
 from minilm.nn import Module
 from minilm.tensor import Tensor
 from minilm.text import BatchSource
+from minilm.text.batches import IGNORED
 
 
 class EachTokenHidden(BatchSource):

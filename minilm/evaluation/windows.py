@@ -27,8 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minilm.errors import ConfigurationError, DataError
-from minilm.evaluation.language_modeling import IGNORED
 from minilm.text import BatchSource
+from minilm.text.batches import IGNORED
 
 
 class StridedWindows(BatchSource):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minilm.backend import Array, is_array, xp
-from minilm.functional.indexing import _add_at, check_ids
+from minilm.functional.indexing import add_at, check_ids
 from minilm.functional.precision import in_float32
 from minilm.tensor import differentiable
 
@@ -60,7 +60,7 @@ def copy_logits(logits: Array, scores: Array, ids: Any) -> Any:
     m.maximum.at(top, places, scores.reshape(-1))
     top = top[places].reshape(B, T, S)  # the best score for the same token, taken out of the exponentials
     top = m.where(top == -np.inf, 0, top)
-    copies = _add_at((B * T * V,), places, m.exp(scores - top).reshape(-1))[places].reshape(B, T, S)
+    copies = add_at((B * T * V,), places, m.exp(scores - top).reshape(-1))[places].reshape(B, T, S)
     before = logits.reshape(-1)[places].reshape(B, T, S)
     with np.errstate(divide="ignore"):  # log 0: nothing to copy
         after = m.logaddexp(before, m.log(copies) + top)

@@ -26,7 +26,7 @@ def _may_repeat(index: Any) -> bool:
     return any(isinstance(p, list) or (is_array(p) and p.dtype.kind in "iu") for p in parts)
 
 
-def _add_at(shape: tuple[int, ...], index: Any, g: Array) -> Array:
+def add_at(shape: tuple[int, ...], index: Any, g: Array) -> Array:
     """Zeros of a shape with g added at an index, which may repeat; float16 is added up in float32."""
     m = xp(g)
     total = m.zeros(shape, dtype="float32" if g.dtype == "float16" else g.dtype)
@@ -82,7 +82,7 @@ def getitem(x: Array, index: Any) -> Any:
             rows = g.reshape(index.size, int(np.prod(shape[1:])))
             return scatter_add_rows(rows, index.reshape(-1) % shape[0], shape[0]).reshape(shape)
         if _may_repeat(index):
-            return _add_at(shape, index, g)
+            return add_at(shape, index, g)
         total = m.zeros(shape, dtype=g.dtype)
         total[index] = g
         return total
@@ -113,7 +113,7 @@ def take_along_axis(x: Array, indices: Any, axis: int) -> Any:
             for i, n in enumerate(shape)
         ]
         where[axis] = indices
-        return _add_at(shape, tuple(where), g)
+        return add_at(shape, tuple(where), g)
 
     return m.take_along_axis(x, indices, axis), dx
 

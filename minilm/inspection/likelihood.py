@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 import minilm.functional as F
 from minilm.backend import to_numpy
 from minilm.errors import DataError
-from minilm.evaluation.language_modeling import IGNORED
 from minilm.evaluation.masked import EachTokenHidden, evaluate_masked_language_model
 from minilm.models import BERTForMaskedLM
 from minilm.nn import Module, evaluating
+from minilm.text.batches import IGNORED
 
 LOGITS_AT_ONCE = 1 << 25  # 128 MB in float32
 

@@ -34,8 +34,7 @@ from minilm.errors import ConfigurationError
 from minilm.models.configuration import check_dropout, check_heads, check_sizes
 from minilm.nn import initialization
 from minilm.tensor import Tensor
-
-IGNORED = -100  # a label that is not scored: padding
+from minilm.text.batches import IGNORED
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from minilm.random import Generator
 Example = Mapping[str, Any]  # name -> array or number, without the batch axis
 Batch = dict[str, NDArray[Any]]
 
-IGNORED = -100  # a label that the loss leaves out (cross_entropy's ignore_index)
+IGNORED = -100  # a label that the loss leaves out (cross_entropy's ignore_index): padding, or a prompt
 PADDING = {"labels": IGNORED, "attention_mask": False}  # all other keys are padded with 0
 
 
