@@ -9,9 +9,9 @@ Result = Mapping[str, Any]
 """The content of a results/SUBJECT.json."""
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; the first column is words, the others are figures."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], figures: bool = True) -> str:
+    """A table in Markdown; the first column is words, the others are figures, or words too."""
+    lines = [head, ["---", *["---:" if figures else "---"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

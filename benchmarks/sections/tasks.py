@@ -35,7 +35,8 @@ def translation(result: Result) -> str:
     examples = table(
         ["English", "written", "references"],
         [[e["source"], e["written"], " / ".join(e["references"])] for e in first["examples"][:EXAMPLES]],
-    ).replace("---:", "---")
+        figures=False,
+    )
     head = ["model, search", "parameters", "steps", "training, threads", "validation loss", "BLEU", "chrF", "texts/s"]
     return (
         f"{table(head, rows)}\nEnglish to German, Tatoeba; the parts do not share an English sentence. "
@@ -65,7 +66,8 @@ def summarization(result: Result) -> str:
             [shortened(e["source"]), e["written"], " / ".join(e["references"])]
             for e in first["examples"][:EXAMPLES]
         ],
-    ).replace("---:", "---")
+        figures=False,
+    )
     return (
         f"{table(head, rows)}\nDescriptions of Debian packages to their one-line synopses; "
         f"{result['test_documents']:,} held-out descriptions, none of which shares a sentence of 40 letters or more "
@@ -111,7 +113,8 @@ def masked_words(result: Result) -> str:
             [e["shown"], e["right"], ", ".join(f"{c['word']} {c['probability']:.2f}" for c in e["choices"])]
             for e in result["examples"]
         ],
-    ).replace("---:", "---")
+        figures=False,
+    )
     n, p, after = result["sentences"], result["pretraining"], list(result["words"].values())[-1]
     tried = list(result["labels"]["all"]["tried_on_validation"].values())
     soon = ", ".join(f"{start} {max(found[start]['accuracy'] for found in tried):.3f}" for start in tried[0])
