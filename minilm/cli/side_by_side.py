@@ -24,6 +24,7 @@ from minilm.cli.run import Run, Score
 from minilm.cli.threads import shared_cores
 from minilm.errors import MinilmError, TrainingError
 from minilm.training import Callback, Interrupted, TrainOutput
+from minilm.training.process import StopSignals
 
 SCORED = ("validation", "test")
 SECONDS_BETWEEN_REPORTS = 0.2
@@ -51,11 +52,11 @@ def learn_side_by_side(chosen: Sequence[Run]) -> list[Learned]:
     work = [(place, run.folder, run.settings, backend, reports) for place, run in enumerate(chosen)]
     processes = [context.Process(target=_learn, args=arguments, daemon=True) for arguments in work]
     results: dict[int, Any] = {}
-    interrupted = False
+    stopping = StopSignals()  # noted, since an exception may come where it is lost: in a finalizer, in a callback
     with shared_cores(len(chosen)):
         for process in processes:
             process.start()
-    with _display(chosen) as show:
+    with _display(chosen) as show, stopping:
 
         def listen() -> None:
             for place, kind, content in _messages(reports, processes, results):
@@ -64,11 +65,11 @@ def learn_side_by_side(chosen: Sequence[Run]) -> list[Learned]:
                 else:
                     show(place, kind, content)
 
-        try:
-            while len(results) < len(processes) and not any(isinstance(r, Exception) for r in results.values()):
-                listen()
-        except KeyboardInterrupt:
-            interrupted = True
+        failed = False
+        while len(results) < len(processes) and not (failed or stopping.caught):
+            listen()
+            failed = any(isinstance(result, Exception) for result in results.values())
+        interrupted = stopping.caught and len(results) < len(processes)
         for place, process in enumerate(processes):
             if place not in results and process.is_alive():
                 process.terminate()  # SIGTERM: the trainer finishes its step and saves
