@@ -86,7 +86,7 @@ class Sight:
         self.page.on("console", lambda m: self.problems.append(f"console: {m.text}") if m.type == "error" else None)
         self.page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
         self.page.on("request", self._request)
-        self.page.on("requestfailed", lambda r: self.problems.append(f"cannot be read: {r.url}"))
+        self.page.on("requestfailed", self._request_failed)
         return self
 
     def __exit__(self, *_):
@@ -95,6 +95,11 @@ class Sight:
     def _request(self, request):
         if not request.url.startswith(("file:", "data:", "blob:", "about:")):
             self.problems.append(f"leaves the site: {request.url}")
+
+    def _request_failed(self, request):
+        # Given up, since the page that asked for it was left: its icon, say, which is read after all the rest.
+        if request.failure != "net::ERR_ABORTED":
+            self.problems.append(f"cannot be read: {request.url}")
 
     def open(self, path: Path):
         """Open a page and wait until its formulas are set."""

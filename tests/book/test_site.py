@@ -184,6 +184,20 @@ def test_a_planted_fault_of_a_page_is_seen(browser, tmp_path, fault):
         assert any(found.startswith(complaint) for found in sight.wrong(tmp_path / "page.html"))
 
 
+def test_what_the_page_before_no_longer_waits_for_is_no_fault_of_the_next(browser, tmp_path):
+    """A browser reads a page's icon last, often after the test has gone on to the next page."""
+    first, second = tmp_path / "first.html", tmp_path / "second.html"
+    first.write_text('<!doctype html><script>onload = () => { new Image().src = "slow.png" }</script>', "utf-8")
+    second.write_text("<!doctype html><p>x", "utf-8")
+    with Sight(browser, 375, "light") as sight:
+        sight.page.route("**/slow.png", lambda route: None)  # an answer that never comes
+        with sight.page.expect_request("**/slow.png"):
+            assert sight.wrong(first) == []
+        with sight.page.expect_event("requestfailed"):
+            assert sight.wrong(second) == []
+        assert sight.problems == []
+
+
 @pytest.mark.parametrize(
     "planted, complaint",
     [
