@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import RESULTS, machine, save
+from harness import RESULTS, elapsed, machine, save
 from minilm.errors import MinilmError
 from minilm.functional import scaled_dot_product_attention
 from minilm.kernels.attention.threaded import attention
@@ -123,8 +123,8 @@ def timed(found: dict[str, Contestant]) -> dict[str, tuple[Timing, Timing]]:
             turn = time.perf_counter()
             there_and_back(found[name])
             while True:
-                for times, elapsed in zip(seconds[name], there_and_back(found[name]), strict=True):
-                    times.append(elapsed)
+                for times, taken in zip(seconds[name], there_and_back(found[name]), strict=True):
+                    times.append(taken)
                 if time.perf_counter() - turn > TURN:
                     break
         order.reverse()
@@ -210,7 +210,8 @@ def main(lengths: list[str]) -> None:
             print(f"{'':8}minilm / PyTorch: {row['ratio']:.2f}")
     if lengths:
         return
-    save("attention_length", {"heads": H, "width": D, "torch": version_of("torch"), "rows": rows}, facts)
+    result = {"heads": H, "width": D, "torch": version_of("torch"), "rows": rows}
+    save("attention_length", {"seconds": elapsed(), **result}, facts)
     try:
         draw(rows)
     except MinilmError as error:

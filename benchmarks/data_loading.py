@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import machine, no_options, save
+from harness import elapsed, machine, no_options, save
 from minilm.testing.timing import in_words, measure
 from minilm.text import (
     BatchSource,
@@ -126,7 +126,8 @@ def main() -> None:
             f"  {timing.name}: {row['tokens']:>9,} tokens of {row['vocab_size']:,} in {in_words(timing.median)} "
             f"({row['tokens_per_s'] / 1e6:.1f} million/s); for the step of char-cpu gpt {row['share']:.2%} of it"
         )
-    save("data_loading", {"text": "tinyshakespeare", "batches": batches, "tokenizers": rows}, facts)
+    result = {"text": "tinyshakespeare", "batches": batches, "tokenizers": rows}
+    save("data_loading", {"seconds": elapsed(), **result}, facts)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 import minilm
-from harness import machine, no_options, save
+from harness import elapsed, machine, no_options, save
 from minilm import Tensor
 from minilm.models import GPT, GPTConfig
 
@@ -73,7 +73,7 @@ def main() -> None:
             f"GPT of {layers:>2} layers: {1e3 * seconds:6.1f} ms, {1e3 * seconds / layers:5.2f} ms a layer, "
             f"peak {peak / 2**20:5.1f} MB"
         )
-    save("depth", {"us_per_operation": chains, "gpt": depths})
+    save("depth", {"seconds": elapsed(), "us_per_operation": chains, "gpt": depths})
 
 
 if __name__ == "__main__":

@@ -20,18 +20,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from minilm.testing.timing import Timing, in_words, machine, measure
 
+STARTED = time.perf_counter()
 RESULTS = Path(os.environ.get("MINILM_BENCH_RESULTS") or Path(__file__).resolve().parent / "results")
 
 
 def no_options(doc: str | None) -> None:
     """For a script without any: --help says what it does, and any other word is refused instead of passed over."""
     argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+
+
+def elapsed() -> float:
+    """Seconds since the script began: how long who runs it again will wait."""
+    return time.perf_counter() - STARTED
 
 
 def save(subject: str, result: Mapping[str, Any], facts: Mapping[str, Any] | None = None) -> Path:
@@ -56,6 +63,7 @@ def compare(
     Raises:
         Whatever `check` raises: a wrong result has no speed. A `check` that returns False is refused as well.
     """
+    began = time.perf_counter()
     if check() is False:
         raise AssertionError(f"{subject}: the contestants do not agree, so there is nothing to time")
     facts = machine()  # before the rounds: the load is the one they met
@@ -70,7 +78,8 @@ def compare(
         }
         for timing in timings
     ]
-    path = save(subject, {"repeats": repeats, "warmup": warmup, "timings": rows}, facts)
+    seconds = time.perf_counter() - began
+    path = save(subject, {"seconds": seconds, "repeats": repeats, "warmup": warmup, "timings": rows}, facts)
 
     print(f"{subject}: {facts['cpu']}, {facts['cores']} cores, load {facts['load']}")
     print(f"Python {facts['python']}, NumPy {facts['numpy']}, {'; '.join(facts['blas'])}")

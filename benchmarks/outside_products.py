@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import machine, save
+from harness import elapsed, machine, save
 from minilm.kernels.threads import set_thread_count, thread_count
 from minilm.testing.timing import in_words
 from sides.presets import PresetStep
@@ -111,7 +111,7 @@ def main(threads: int) -> None:
             f"outside of them {row['outside_share']:.0%} (spread {row['outside_share_spread']:.1%})",
             flush=True,
         )
-    save("outside_products", {"threads": threads, "rows": rows}, facts)
+    save("outside_products", {"seconds": elapsed(), "threads": threads, "rows": rows}, facts)
 
 
 if __name__ == "__main__":

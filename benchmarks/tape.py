@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import machine, no_options, save
+from harness import elapsed, machine, no_options, save
 from minilm import Tensor
 from minilm.functional import relu
 from minilm.testing.timing import Timing, measure, version_of
@@ -202,7 +202,8 @@ def main() -> None:
                 )
             if "ratio" in row:
                 print(f"{'':31}minilm / PyTorch: {row['ratio']:.2f}")
-    save("tape", {"operations_per_link": OPERATIONS, "versions": packages, "rows": rows}, facts)
+    result = {"operations_per_link": OPERATIONS, "versions": packages, "rows": rows}
+    save("tape", {"seconds": elapsed(), **result}, facts)
 
 
 def figures(timings: dict[str, dict[str, Timing]], length: int) -> dict[str, Any]:

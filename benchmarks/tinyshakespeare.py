@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import minilm
-from harness import machine, save
+from harness import elapsed, machine, save
 from minilm.evaluation import evaluate_language_model
 from minilm.models import GPT, LSTMLM, GPTConfig, LSTMConfig
 from minilm.nn import Module
@@ -92,7 +92,8 @@ def main(steps: int) -> None:
     tokenizer = CharTokenizer.train([text])
     train, validation = split_by_position(tokenizer.encode(text), (0.9, 0.1))
     V = tokenizer.vocab_size
-    print(machine())
+    facts = machine()
+    print(facts)
     minilm.manual_seed(1337)
     gpt = GPT(GPTConfig(V, BLOCK, n_layer=4, n_head=4, n_embd=128))
     lstm = LSTMLM(LSTMConfig(V, n_embd=128, n_hidden=235, n_layer=2))
@@ -108,7 +109,7 @@ def main(steps: int) -> None:
             "lstm", lstm, StreamBatches(train, BATCH, BLOCK), SequentialBatches(validation, 16, 512), steps
         ),
     }
-    save("tinyshakespeare", results)
+    save("tinyshakespeare", {"seconds": elapsed(), **results}, facts)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """English to German: the Transformer and the LSTM with attention on the same sentences, BLEU and chrF on unseen ones.
 
-    make bench ONLY=translation                           three quarters of an hour
+    make bench ONLY=translation                           half an hour on two cores
     python benchmarks/translation.py --runs FOLDER        keeps the runs in FOLDER, and does not train what is there
     python benchmarks/translation.py --steps 100          a short one, to see that it works
 

@@ -87,6 +87,7 @@ class Annotator:
 
         html = []
         named = {row.name for row in rows}
+        begun: set[str] = set()
         for row in rows:
             inside = [n for n, line in module.defined.items() if n not in named and row.first <= line <= row.last]
             anchors = "".join(f'<a id="{name}"></a>' for name in inside)
@@ -95,7 +96,10 @@ class Annotator:
             if row.name:
                 level = "h3" if "." in row.name else "h2"
                 short = row.name.rpartition(".")[2] if "." in row.name else row.name
-                title = f'<{level} id="{row.name}"><code>{escape(short)}</code></{level}>'
+                # a property and its setter are of one name, and an id stands once in a page: so the search needs it
+                identity = "" if row.name in begun else f' id="{row.name}"'
+                begun.add(row.name)
+                title = f"<{level}{identity}><code>{escape(short)}</code></{level}>"
                 after = self.extras(Place(module.name, row.name)) if self.extras else ""
                 above = f'<p class="division">{escape(division[1])}</p>\n' if division else ""
                 prose = f"{above}{title}\n{prose}\n{after}"

@@ -35,6 +35,9 @@ from site_map import DOCUMENTS, SiteMap, html_address, relative  # noqa: E402
 from symbols import Definition, Place, SymbolTable, module_name  # noqa: E402
 
 MATHJAX = "django-static-mathjax"  # a package that is nothing but MathJax's files
+KERNELS = Path("kernels/README.md")
+"""What is read before the files of the kernels."""
+
 RUNGS = {"numpy": "threaded (NumPy)", "cupy": "CuPy", "triton": "Triton"}
 
 
@@ -137,9 +140,12 @@ class Site:
 
     def source_pages(self) -> list[Any]:
         """The pages of the library, and the navigation between them."""
-        files = self.table.files
-        for i, path in enumerate(files):
-            self.source_page(path, files[i - 1] if i else None, files[i + 1] if i + 1 < len(files) else None)
+        files = list(self.table.files)
+        files.insert(files.index(Path("kernels/__init__.py")), KERNELS)
+        for before, path, after in zip([None, *files], files, [*files[1:], None], strict=False):
+            if path != KERNELS:
+                self.source_page(path, before, after)
+        self.summaries[KERNELS] = _heading(KERNELS).partition(": ")[2]
         lines = [
             "---\nhide: [toc]\n---\n\n# The source, in reading order\n",
             "Each page shows a file: prose and formulas on the left, beside the code that they speak of. Names lead to "
@@ -149,12 +155,12 @@ class Site:
         for path in files:
             page = self.map.page_of(path)
             assert page is not None
-            floor = path.parts[1].removesuffix(".py") if len(path.parts) > 2 or path.parts[0] == "minilm" else "kernels"
-            floor = "kernels" if path.parts[0] == "kernels" else "minilm" if floor.startswith("__") else floor
+            floor = path.parts[0] if path.parts[0] == "kernels" else path.parts[1].removesuffix(".py")
+            floor = {"__init__": "minilm", "__main__": "cli"}.get(floor, floor)
             if floor not in navigation:
                 navigation[floor] = []
                 lines.append(f"\n## {floor}\n")
-            navigation[floor].append({path.as_posix(): page})
+            navigation[floor].append({_heading(path) if path == KERNELS else path.as_posix(): page})
             words = f"[{_plain(path.as_posix())}]({relative(page, 'source/index.md')})"
             lines.append(f"- {words}: {_plain(self.summaries[path])}")
         self.write("source/index.md", "\n".join(lines) + "\n")
@@ -184,8 +190,7 @@ class Site:
         for name in DOCUMENTS:
             if (ROOT / name).exists():
                 self._document(Path(name))
-        kernels = Path("kernels/README.md")
-        self._document(kernels)
+        self._document(KERNELS)
         results = sorted(p.relative_to(ROOT) for p in (ROOT / "benchmarks" / "results").rglob("*.md"))
         for path in results:
             self._document(path)
@@ -352,7 +357,7 @@ class Site:
         navigation = [
             {"Home": "index.md"},
             {"Chapters": chapters},
-            {"Source": [source[0], {"Kernels: an introduction": "source/kernels/README.md"}, *source[1:]]},
+            {"Source": source},
             {"API": api},
             {"Benchmarks": benchmarks},
             {"Project": project},
@@ -388,7 +393,10 @@ def one_title(markdown: str) -> str:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"([*_<\[])", r"\\\1", text)
+    """Words in which no sign means anything to Markdown, but for their code, in which none does anyway."""
+    pieces = re.split(r"(`[^`]*`)", text)
+    pieces[::2] = [re.sub(r"([*_<\[])", r"\\\1", piece) for piece in pieces[::2]]
+    return "".join(pieces)
 
 
 def public_names(module: str) -> list[str]:

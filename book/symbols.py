@@ -5,6 +5,7 @@
     table.resolve("minilm.functional", "softmax")     # Place("minilm.functional.softmax", "softmax")
 
 The reading order is that of the docstrings: minilm/__init__.py names the floors, each package's docstring its files.
+That of the kernels is the ladder in their README, which goes from folder to folder.
 Names are found by reading the source (ast), imports are followed to where a thing is defined. What is only known
 when the program runs (the attributes of a variable, say) is left without a link: no link is better than a wrong one.
 """
@@ -67,7 +68,7 @@ def mentioned_order(names: list[str], text: str) -> list[str]:
         later = re.search(rf"(?<![\w.]){word}(?!\w)", text[start:])
         anywhere = re.search(rf"(?<![\w.]){word}(?!\w)", text)
         if in_list and not (later and start):
-            return 0, start + in_list.start(), name
+            return 0, start + in_list.end(), name
         if later and start:
             return 0, start + later.start(), name
         return (1, anywhere.start(), name) if anywhere else (2, 0, name)
@@ -86,7 +87,7 @@ class SymbolTable:
                 self._read(path.relative_to(root))
         for module in self.modules.values():
             self.collect(module)
-        self.files = [path for folder in FOLDERS for path in self._ordered(Path(folder))]
+        self.files = [*self._ordered(Path("minilm")), *self._climbed(Path("kernels"))]
 
     def _read(self, path: Path) -> None:
         source = (self.root / path).read_text(encoding="utf-8")
@@ -134,8 +135,6 @@ class SymbolTable:
         here += [p.stem for p in (self.root / folder).glob("*.py") if p.name != "__init__.py"]
         package = self.modules[module_name(folder / "__init__.py")]
         text = ast.get_docstring(package.tree) or ""
-        if folder == Path("kernels"):  # the folders are many: its README says which to read first
-            text = (self.root / folder / "README.md").read_text(encoding="utf-8")
         files = [folder / "__init__.py"]
         for name in mentioned_order(here, text):
             if (self.root / folder / name / "__init__.py").exists():
@@ -143,6 +142,46 @@ class SymbolTable:
             else:
                 files.append(folder / f"{name}.py")
         return files
+
+    def _climbed(self, folder: Path) -> list[Path]:
+        """The kernels: as the ladder in their README links them.
+
+        What it does not link stands before the first that imports it, else where its package's docstring has it
+        among its neighbours, else last.
+        """
+        readme = (self.root / folder / "README.md").read_text(encoding="utf-8")
+        ladder = readme.partition("\n## The ladder")[2].partition("\n## ")[0]
+        linked = dict.fromkeys(folder / name for name in re.findall(r"\]\(([\w/]+\.py)\)", ladder))
+        every = self._ordered(folder)
+        done = dict.fromkeys(every[:1])
+
+        def put(path: Path) -> None:
+            if path in done:
+                return
+            done[path.parent / "__init__.py"] = None
+            for used in self._imports(path):
+                if used in every and used not in linked:
+                    put(used)
+            done[path] = None
+
+        for path in linked:
+            inside = [p for p in every if p.parent == path.parent and p.name != "__init__.py"]
+            here = inside.index(path)
+            if path.parent != folder:
+                before = [p for p in inside[:here] if p not in linked]
+                after = [] if any(p in linked and p not in done for p in inside[here + 1 :]) else inside[here + 1 :]
+                for beside in [*before, path, *after]:
+                    put(beside)
+            put(path)
+        for path in every:
+            put(path)
+        return list(done)
+
+    def _imports(self, path: Path) -> list[Path]:
+        """The files of the library that a file imports when it is imported itself."""
+        nodes = self.modules[module_name(path)].tree.body
+        names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+        return [self.modules[name].path for name in names if name in self.modules]
 
     def resolve(self, module: str, dotted: str, depth: int = 0) -> Place | None:
         """Where the name `dotted`, used in `module`, is defined; None if that is not in the library, or not known."""

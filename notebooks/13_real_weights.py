@@ -34,7 +34,7 @@ import minilm.functional as F
 from checks import results, source
 from minilm import Tensor, no_grad
 from minilm.errors import CheckpointError
-from minilm.inspection import logit_lens, read
+from minilm.inspection import layer_logits, logit_lens, read
 from minilm.plots.inspection_pictures import logit_lens_figure
 from minilm.plots.loss_curves import COLOURS, GREY, new_figure
 from minilm.pretrained import Conversation, SentenceEncoder, from_pretrained, load_chat_template, nearest
@@ -149,6 +149,8 @@ figure
 #    the gates of the other. $\mathrm{silu}(z) = z\,\sigma(z)$.
 # 4. **Grouped heads** (Ainslie et al. 2023): several query heads share one key and value head. Here nine share three,
 #    so the cache is a third.
+#
+# Besides, none of its linear layers has a bias.
 
 # %% tags=["deterministic"]
 x = np.array([1.0, -2.0, 3.0, 0.5])
@@ -222,9 +224,12 @@ for question in ("What is the sun? Answer in one sentence.", "How far away is it
 # head read it *earlier* (nostalgebraist 2020):
 #
 # $$\mathrm{logits}^{(l)} = E \, \mathrm{norm}(h^{(l)}), \qquad l = 0, \dots, L.$$
+#
+# The first function keeps what each block hands on (a *hook* is called whenever its module has run), and puts every
+# one of these through the last norm and the head. The second one looks at the probabilities.
 
 # %%
-source(logit_lens)
+source(layer_logits, logit_lens)
 
 # %%
 reading = read(tokenizer, prompt)

@@ -302,8 +302,8 @@ print(f"query, key and value of MiniLM: {full:,} weights; with r = {r} {low:,}, 
 # %% [markdown]
 # ## Who acts? Once more
 #
-# We put adapters on the attention of the last two blocks, since that is where the words of a sentence meet. The head
-# and the adapters are trained, and nothing else.
+# The pair of $A$ and $B$ that a layer gets is called an *adapter*. We put adapters on the attention of the last two
+# blocks, since that is where the words of a sentence meet. The head and the adapters are trained, and nothing else.
 
 # %%
 chosen = add_lora(model.bert, [f"blocks.{k}.attention.{m}_proj" for k in (4, 5) for m in ("qkv", "out")], rank=4, alpha=16)

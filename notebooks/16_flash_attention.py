@@ -270,7 +270,8 @@ figure
 
 # %% [markdown]
 # Each coloured box is a block of scores that exists at one time, in the order of the numbers; crosses are pairs that
-# the mask forbids. With causal attention half of the square is never computed.
+# the mask forbids. With causal attention a large part of the square is never computed: nearly half, where blocks are
+# small beside the length.
 #
 # ## The backward
 #
@@ -483,7 +484,8 @@ figure
 # ## Exercises
 #
 # **Exercise 16.1.** `one_pass(scores)`: the maximum and $\sum_j e^{s_j - \max}$ as a pair `(top, total)`. The
-# argument is an *iterator*: it gives each score once and then it is empty.
+# argument is an *iterator*: it gives each score once and then it is empty. Make no list or array of them: there may
+# be more than memory holds.
 
 # %%
 def one_pass(scores):

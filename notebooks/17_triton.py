@@ -126,8 +126,10 @@ def add_kernel(x, y, z, n, BLOCK: tl.constexpr):
 
 
 # %% [markdown]
-# `launch(kernel, grid, *arguments)` runs it once for each program of the grid. The interpreter runs the programs one
-# after the other, on NumPy arrays; `counting()` counts what they do, and `tracing()` lists which elements they touch.
+# `launch(kernel, grid, *arguments)` runs it once for each program of the grid; `cdiv(n, BLOCK)`, $n$ divided by `BLOCK`
+# and rounded up, is how many are needed, and `pointers` makes of arrays what the kernel can take as pointers. The
+# interpreter runs the programs one after the other, on NumPy arrays; `counting()` counts what they do, and `tracing()`
+# lists which elements they touch.
 
 # %% tags=["deterministic"]
 x, y = np.arange(10, dtype="float32"), np.full(10, 100, dtype="float32")
@@ -194,8 +196,8 @@ def flash_kernel(
 # (`tl.dot(a, b, c)` is $a b + c$; `other` is what a masked element is loaded as. `input_precision="ieee"`: by default
 # a GPU multiplies float32 matrices in TF32, with about three digits.)
 #
-# The host makes the outputs and launches a program for each block of queries. A length that no block divides, causal
-# and not:
+# The *host*, the Python function that asks for the work, makes the outputs and launches a program for each block of
+# queries. A length that no block divides, causal and not:
 
 # %%
 def flash(q, k, v, BLOCK_Q=16, BLOCK_K=16, causal=False):
@@ -255,7 +257,7 @@ def draw_step(figure, axes, program, columns, before, stored):
         axes.add_patch(Rectangle((columns[0], rows[0]), BLOCK, BLOCK, facecolor=COLOURS[3], alpha=0.9))
         text = f"program {program}: keys {columns[0]} to {columns[1] - 1}"
     else:
-        text = f"program {program}: out / total is stored"
+        text = f"program {program}: acc / total is stored"
     axes.text(32, 65, text, ha="center", va="top", fontsize=9)
 
 
@@ -433,7 +435,7 @@ figure
 #
 # The interpreter tells numbers and traffic, the compiler tells registers, and neither tells a time. But the roofline
 # tells the time below which no kernel can go. For attention there is a third roof. Every weight is an exponential,
-# and an SM computes only 16 of them a clock:
+# and an SM computes only 16 of them a clock, at $1.83 \cdot 10^9$ clocks a second:
 #
 # $$t \ge \max\Big(\frac{\text{flops}}{\pi}, \frac{\text{bytes}}{\beta},
 # \frac{\text{exponentials}}{132 \cdot 16 \cdot 1.83 \cdot 10^9 / \text{s}}\Big)$$
@@ -470,9 +472,10 @@ figure
 # query against a long cache, is bound by memory and nothing will change that (chapter 15). Softmax by itself is
 # memory, and a large linear layer is arithmetic.
 #
-# On a machine with an NVIDIA GPU and CuPy, `minilm.use_backend("triton")` runs these very kernels, and `minilm bench`
-# measures how near they come. The library's kernel has a little more than ours: masks, dropout, grouped heads,
-# strides, $2^x$ for $e^x$ (the GPU has an instruction for it). Its loop is the one that you know:
+# On a machine with an NVIDIA GPU and CuPy (NumPy's functions for GPUs), `minilm.use_backend("triton")` runs these very
+# kernels, and `minilm bench` measures how near they come. The library's kernel has a little more than ours: masks,
+# dropout, grouped heads, strides, $2^x$ for $e^x$ (the GPU has an instruction for it). Its loop is the one that you
+# know:
 
 # %%
 source(triton_forward.attend.fn)

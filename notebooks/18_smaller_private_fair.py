@@ -59,7 +59,7 @@ from minilm.training.private import ClippedSum
 #
 # $$s = \frac{\max_i |w_i|}{127}, \qquad q_i = \mathrm{round}(w_i / s), \qquad w_i \approx s \, q_i .$$
 #
-# The integers $q_i$ are kept, a byte each, and one $s$ for the row.
+# The integers $q_i$ are kept, a byte each, and one $s$ for the row. This is called *quantization*.
 
 # %% tags=["deterministic"]
 w = np.array([0.31, -0.12, 0.05, -0.47, 0.002, 0.20])
@@ -502,7 +502,8 @@ for way, row in figures["ways"].items():
 # P(\text{yes} \mid \text{truth is no}) = \tfrac12 \cdot \tfrac12 = \tfrac14 .$$
 #
 # An answer is at most 3 times as probable under one truth as under the other. Write $3 = e^\epsilon$: here
-# $\epsilon = \log 3$. By Bayes' rule, what anyone believed before is moved by this factor at most,
+# $\epsilon = \log 3$. What anyone believes can be written as *odds*, the probability of yes divided by that of no. By
+# Bayes' rule an answer moves the odds by this factor at most,
 #
 # $$\frac{P(\text{truth is yes} \mid \text{answer})}{P(\text{truth is no} \mid \text{answer})} =
 # \frac{P(\text{answer} \mid \text{yes})}{P(\text{answer} \mid \text{no})} \cdot

@@ -24,6 +24,13 @@ def seconds_in(result: Any) -> float:
     return float(result.get("training_seconds", 0.0)) + sum(map(seconds_in, result.values()))
 
 
+def threads_of(result: Result) -> int:
+    """How many threads computed: as the result says itself, or the trainings that took most of the time, or else the
+    machine's facts, which may be those of a later process that only put the figures together."""
+    trained = [model.get("training_threads") or 0 for model in result.get("models", {}).values()]
+    return int(result.get("threads") or max(trained, default=0) or result["machine"]["threads"])
+
+
 def megabytes(count: float) -> str:
     return f"{count / 2**20:,.0f} MB"
 

@@ -39,10 +39,10 @@ def training_step(result: Result) -> str:
     )
     return (
         f"{body}\nMedian seconds of a step (sampling: of a token), interquartile range beside it; PyTorch "
-        f"{result['torch']}, {result['threads']} threads each. *Of sgemm*: the flops of the step's products over its "
-        f"time, as a share of what NumPy's product of two 1024 x 1024 matrices reaches on this machine, "
-        f"{result['sgemm_flop_per_s'] / 1e9:.0f} GFLOP/s. Memory: the peak of the process beyond its imports.\n\n"
-        f"![ratios](training_step.png)\n"
+        f"{result['torch']}, {result['threads']} threads each. *Ratio*: minilm over PyTorch, below 1 where minilm "
+        f"needs less. *Of sgemm*: the flops of the step's products over its time, as a share of what NumPy's product "
+        f"of two 1024 x 1024 matrices reaches on this machine, {result['sgemm_flop_per_s'] / 1e9:.0f} GFLOP/s. Memory: "
+        f"the peak of the process beyond its imports.\n\n![ratios](training_step.png)\n"
     )
 
 
@@ -87,8 +87,8 @@ def tape(result: Result) -> str:
     return (
         f"{table(['chain', *names, 'minilm / PyTorch'], body)}\nMicroseconds for each small operation, forward and "
         f"backward together: {', '.join(f'{n} {v}' for n, v in result['versions'].items())}. *By hand*: the same "
-        f"NumPy calls without a tape. minilm's tape, in Python, costs as much as half of PyTorch's operation in C++ "
-        f"again, and less than half of autograd's.\n"
+        f"NumPy calls without a tape. minilm's tape is written in Python; PyTorch's, in C++, is faster by the ratio in "
+        f"the last column, and autograd's is in Python as well.\n"
     )
 
 
@@ -121,7 +121,10 @@ def data_loading(result: Result) -> str:
             for name, row in result["tokenizers"].items()
         ],
     )
-    return f"{batches}\nThe text is {result['text']}, and is encoded once, before training:\n\n{tokenizers}"
+    return (
+        f"{batches}\nHow fast batches are made, beside the step that uses them. The text is {result['text']}, and is "
+        f"encoded once, before training:\n\n{tokenizers}"
+    )
 
 
 def outside_products(result: Result) -> str:
@@ -157,7 +160,11 @@ def depth(result: Result) -> str:
             for n, row in result["gpt"].items()
         ],
     )
-    return f"{chains}\n{layers}"
+    return (
+        f"{chains}\nBackward is linear in depth: an operation costs about as much in a long chain as in a short one "
+        f"(forward and backward together), and a layer of a GPT as much in a deep one, in time and in memory (width "
+        f"128, 4 heads, 4 windows of 64; a step is forward and backward):\n\n{layers}"
+    )
 
 
 def import_time(result: Result) -> str:
@@ -182,9 +189,10 @@ def tokenizer_speed(result: Result) -> str:
     ]
     return (
         f"{table(['text, tokenizer', 'tokens', 'cold', 'unseen', 'again'], rows)}\n"
-        f"MB/s of encoding: with an empty cache; warmed up on another text; and the same text again. tiktoken (Rust) "
-        f"and tokenizers (Rust) on the same text for comparison. Training on more and more of a text:\n\n"
-        f"{table(['text, tokenizer', 'vocabulary', 'MB', 'seconds'], trained)}"
+        f"MB/s of encoding, more is better: *cold*, with an empty cache of words; *unseen*, the second half of the "
+        f"text after the first; *again*, the same text once more. tiktoken and tokenizers, both in Rust, are there for "
+        f"comparison; *mixed* is English, German and Chinese. Training a vocabulary on more and more of a "
+        f"text:\n\n{table(['text, tokenizer', 'vocabulary', 'MB', 'seconds'], trained)}"
     )
 
 

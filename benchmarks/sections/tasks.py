@@ -30,7 +30,7 @@ def translation(result: Result) -> str:
                     f"{found['texts_per_second']:.0f}",
                 ]
             )
-    first = next(iter(result["models"].values()))
+    writer, first = next(iter(result["models"].items()))
     search = list(first["searches"])[-1]
     examples = table(
         ["English", "written", "references"],
@@ -41,8 +41,11 @@ def translation(result: Result) -> str:
     return (
         f"{table(head, rows)}\nEnglish to German, Tatoeba; the parts do not share an English sentence. "
         f"{first['test_sentences']:,} held-out sentences with {first['test_references']:,} references (all German "
-        f"sides of each), sacrebleu, `{first['searches'][search]['bleu_signature']}`."
-        f"\n\n{examples}\n"
+        f"sides of each), BLEU and chrF by sacrebleu, higher is better, "
+        f"`{first['searches'][search]['bleu_signature']}`. The LSTM is an encoder-decoder with attention (Bahdanau). "
+        f"Some of what {writer} writes ({search}):\n\n{examples}\n"
+        f"Where the models look in the English sentence while they write the German one: the LSTM's attention, then "
+        f"the heads of the Transformer.\n\n"
         f"{pictures('translation_attention*.png', 'attention from the words written to the words read')}"
     )
 
@@ -71,8 +74,10 @@ def summarization(result: Result) -> str:
     return (
         f"{table(head, rows)}\nDescriptions of Debian packages to their one-line synopses; "
         f"{result['test_documents']:,} held-out descriptions, none of which shares a sentence of 40 letters or more "
-        f"with the training part. Both models are Transformers; one has a pointer to the description, and what stands "
-        f"below is its own.\n\n{examples}\n"
+        f"with the training part. ROUGE F1, higher is better. Both models are Transformers; one has a pointer to the "
+        f"description, from which it may copy, and what stands below is its own. The file with the descriptions is not "
+        f"in this repository: `benchmarks/debian_descriptions.py` makes such a one from Debian's own, as its first "
+        f"lines say.\n\n{examples}\n"
     )
 
 
@@ -154,7 +159,10 @@ def finetuning(result: Result) -> str:
     return (
         f"{table(head, rows)}\nFilm reviews, good or bad (rt_polarity): {some['training_texts']:,} sentences to learn "
         f"from, {some['held_out_texts']:,} held out (standard error about 0.012). All start from {result['model']} but "
-        f"the LSTM, which starts from nothing. One thread each, on a machine with other work on it.\n"
+        f"the LSTM, which starts from nothing. *full*: all weights are trained, by the documents' own program "
+        f"(examples/documents_finetuning.py); *lora*: adapters of rank 8 on the attention matrices, and the head; "
+        f"*last*: the last of six blocks, and the head; *frozen*: the head alone. One thread each, on a machine with "
+        f"other work on it.\n"
     )
 
 
@@ -170,13 +178,15 @@ def question_answering(result: Result) -> str:
             [e["question"], " / ".join(e["right"]), e["answer"], f"{e['probability']:.2f}"]
             for e in result["examples"][:8]
         ],
+        figures=False,
     )
     n = result["questions"]
     return (
-        f"{table(['answers', 'exact match', 'F1'], rows)}\nThe English part of XQuAD, split by article: "
-        f"{n['training']:,} questions to learn from, {n['held_out']:,} held out. A thousand questions are few: SQuAD "
-        f"has a hundred thousand.\n\n"
-        f"{examples}"
+        f"{table(['answered by', 'exact match', 'F1'], rows)}\nPercent, higher is better. *Sentence*: the one of the "
+        f"text that is nearest to the question by all-MiniLM-L6-v2 as it is; *run of words*: the longest part of it "
+        f"without words of the question; *untrained head*: the model before training; *fine-tuned*: after `minilm "
+        f"finetune --task answer`. The English part of XQuAD, split by article: {n['training']:,} questions to learn "
+        f"from, {n['held_out']:,} held out. A thousand questions are few: SQuAD has a hundred thousand.\n\n{examples}"
     )
 
 
@@ -217,7 +227,9 @@ def instruction_tuning(result: Result) -> str:
     head = ["loss on", "parameters trained", "loss of the answers", "exact match", "training"]
     return (
         f"{table(head, rows)}\n{s['model']}, LoRA of rank {s['lora']['rank']} on {s['examples']} examples of "
-        f"\"{s['instruction'].strip()}\", {s['steps']} steps of {s['batch_size']}; scored on {s['scored']}, greedily.\n"
+        f"\"{s['instruction'].strip()}\", {s['steps']} steps of {s['batch_size']}; scored on {s['scored']}, greedily: "
+        f"the loss in nats a token, exact match in percent. *Before*: the model as it is; *answers*: trained with the "
+        f"loss on the answers only; *everything*: with the loss on the questions, too.\n"
     )
 
 
@@ -245,7 +257,11 @@ def privacy(result: Result) -> str:
         parts.append(f"{title}:\n\n{table(['', 'noise', *(k.replace('_', ' ') for k in keys)], rows)}")
     return (
         "\n".join(parts)
-        + f"\nDP-SGD with delta {result['delta']:g}, accountant {result['accountant']}; means of three seeds.\n\n"
+        + f"\nDP-SGD with delta {result['delta']:g}, accountant {result['accountant']}; means of three seeds. *Noise*: "
+        f"its standard deviation, in clipping norms. *Loss*: in nats, held out, of a review or of a character. "
+        f"*Exposure*: how far in front among all secrets of its form the model puts the one that it has seen; if that "
+        f"is the first of 17,576, 14.1 bits, and if nothing has leaked, about as much as a secret that was *never "
+        f"seen*.\n\n"
         + pictures("privacy*.png", "loss against epsilon")
     )
 
@@ -275,7 +291,21 @@ def inspection(result: Result) -> str:
                 f"{f['difference_of_the_two_lists']:.2f} nats (p = {f['p_by_permuting_occupations']:.4f}, by "
                 f"permutation)."
             )
-    return "\n".join(lines) + "\n\n" + pictures("inspection_*.png", "inspection")
+    for f in parts.get("association", {}).get("found", []):
+        if f["form"] == "{}":
+            lines.append(
+                f"- Association in all-MiniLM-L6-v2's embeddings, {f['x']} rather than {f['y']} with {f['a']} rather "
+                f"than {f['b']}: effect size {f['effect_size']:.2f} (p = {f['p']:.4f})."
+            )
+    return "\n".join(lines) + "\n\n" + "\n".join(f"{says}:\n\n{pictures(n, says)}" for n, says in LOOKS.items())
+
+
+LOOKS = {
+    "inspection_logit_lens.png": "Logit lens: what each layer would write if it were the last",
+    "inspection_attention.png": "Attention maps of the two heads that are named above",
+    "inspection_saliency_*.png": "Saliency: which words decide whether a review is positive, in three ways",
+    "inspection_bias_*.png": "Bias: which of two paired sentences the model finds more probable, by person",
+}
 
 
 SECTIONS = {

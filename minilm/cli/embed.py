@@ -36,6 +36,7 @@ def embed(
     """
     import numpy as np
 
+    from minilm.cli.finetune_task import is_own_run
     from minilm.cli.output import cut_short
     from minilm.errors import ConfigurationError, DataError
     from minilm.pretrained import SentenceEncoder, nearest
@@ -55,6 +56,10 @@ def embed(
         raise ConfigurationError(
             f"{len(texts):,} texts are too many to compare each with each (at most {MOST_PAIRED:,}): "
             f"use --search, or --out"
+        )
+    if is_own_run(model):
+        raise ConfigurationError(
+            f"{model} is no sentence encoder, but a run of another model: without --model it is all-MiniLM-L6-v2"
         )
     encoder = SentenceEncoder.load(model)
     vectors = _encode(encoder, texts)

@@ -348,7 +348,8 @@ def written(
             f"the tokenizer has {pairs.vocab_size} tokens and the model {model.config.vocab_size}: they do not "
             "belong together"
         )
-    longest = longest_source(run, model) if metric == "rouge" else None  # a document is cut, a sentence is not
+    documents = metric == "rouge" if settings is None else settings.cut_sources
+    longest = longest_source(run, model) if documents else None  # a document is cut, a sentence is not
     predictions: list[str] = []
     groups: Any = [sources[i : i + 256] for i in range(0, len(sources), 256)]
     for group in runs._watched(groups, "writing"):

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minilm.cli.finetune_task import TEST_QUESTIONS, Options, Task
+from minilm.cli.finetune_task import LSTM, TEST_QUESTIONS, Options, Task, is_own_run
 from minilm.errors import CheckpointError, ConfigurationError, DataError
 from minilm.evaluation import evaluate_answers
 from minilm.generation import find_answers
 from minilm.models import BERTForQuestionAnswering
 from minilm.pretrained import from_pretrained, save_pretrained
+from minilm.pretrained.packages import SENTENCES
 from minilm.random import Generator, using_generator
 from minilm.text import Question, WordPieceTokenizer, answer_examples, read_questions, split_questions, write_questions
 from minilm.text.questions import WINDOW
@@ -25,12 +26,16 @@ FEW_ARTICLES = 10  # below that the split is by paragraph
 
 def prepare(model_path: str, data: str, options: Options) -> Task:
     """The model with its head, and the questions of the file as windows of tokens; see `Task`."""
+    wanted = f"--task answer takes an encoder, a BERT such as {SENTENCES}"
+    if model_path == LSTM or is_own_run(model_path):
+        what = "an LSTM learns to classify only" if model_path == LSTM else f"{model_path} is a run of another model"
+        raise ConfigurationError(f"{wanted}: {what}")
     # No dropout: in so few epochs it helps little, and drawing its masks would take as long as half of all else.
     with using_generator(Generator(options.seed).spawn("head")):
         try:
             model, tokenizer = from_pretrained(model_path, kind=BERTForQuestionAnswering, dropout=0.0)
         except ConfigurationError as error:
-            raise ConfigurationError(f"--task answer takes an encoder, a BERT: {error}") from error
+            raise ConfigurationError(f"{wanted}: {model_path} is another model") from error
     if not isinstance(model, BERTForQuestionAnswering) or not isinstance(tokenizer, WordPieceTokenizer):
         raise CheckpointError(f"{model_path} is no BERT with its vocab.txt, which answering questions needs")
     window = min(WINDOW, model.context_length) if options.max_length is None else options.max_length

@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from minilm.cli.finetune_task import TEST_TEXTS, Options, Task
-from minilm.errors import CheckpointError, ConfigurationError, DataError
+from minilm.cli.finetune_task import LSTM, TEST_TEXTS, Options, Task, is_own_run
+from minilm.errors import CheckpointError, ConfigurationError, DataError, TokenizerError
 from minilm.evaluation import evaluate_classifier
 from minilm.models import BERTForSequenceClassification, LSTMClassifier, LSTMClassifierConfig
 from minilm.pretrained import TextClassifier, from_pretrained, locate, save_pretrained, write_class_names
@@ -29,7 +29,6 @@ from minilm.text import (
 )
 from minilm.training import HeadOnFeatures, compute_features
 
-LSTM = "lstm"
 LONGEST = 128  # tokens of a text, if --max-length does not say otherwise
 MIN_COUNT = 2  # a word that occurs once teaches nothing
 HEADINGS = {"accuracy": ("accuracy", 4), "macro_f1": ("macro F1", 4)}
@@ -91,11 +90,14 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
 
 
 def _bert(path: str, names: list[str], options: Options) -> TextClassifier:
+    wanted = f"--task classify takes an encoder, a BERT such as {SENTENCES}, or {LSTM!r}"
+    if is_own_run(path):
+        raise ConfigurationError(f"{wanted}: {path} is a run of another model")
     with using_generator(Generator(options.seed).spawn("head")):
         try:
             model, tokenizer = from_pretrained(path, kind=BERTForSequenceClassification, num_labels=len(names))
         except ConfigurationError as error:
-            raise ConfigurationError(f"--task classify takes an encoder, a BERT, or {LSTM!r}: {error}") from error
+            raise ConfigurationError(f"{wanted}: {path} is another model") from error
         except CheckpointError as error:
             if not locate(path).exists():
                 raise CheckpointError(f"{error}; {LSTM!r} starts a recurrent classifier from nothing") from error
@@ -115,7 +117,13 @@ def _bert(path: str, names: list[str], options: Options) -> TextClassifier:
 
 
 def _lstm(train: list[Labelled], names: list[str], options: Options) -> TextClassifier:
-    tokenizer = WordTokenizer.train((example.text for example in train), min_count=MIN_COUNT)
+    try:
+        tokenizer = WordTokenizer.train((example.text for example in train), min_count=MIN_COUNT)
+    except TokenizerError as error:
+        raise DataError(
+            f"no word stands {MIN_COUNT} times in the {len(train):,} texts of the training part: an LSTM that starts "
+            f"from nothing needs more texts; {SENTENCES} has learnt from others already"
+        ) from error
     with using_generator(Generator(options.seed).spawn("weights")):
         model = LSTMClassifier(LSTMClassifierConfig(tokenizer.vocab_size, classes=tuple(names)))
     return TextClassifier(model, tokenizer, names, options.max_length or LONGEST)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minilm.cli.finetune_task import Options, Task
+from minilm.cli.finetune_task import LSTM, Options, Task
 from minilm.errors import ConfigurationError
 from minilm.evaluation import evaluate_answers, evaluate_language_model
 from minilm.generation import greedy_replies
@@ -86,6 +86,11 @@ def load(model_path: str) -> tuple[Any, Any]:
     Raises:
         ConfigurationError: for a model that does not write, or comes without a tokenizer.
     """
+    if model_path == LSTM:
+        raise ConfigurationError(
+            "an LSTM learns to classify only; --task instruct takes a model that writes, such as "
+            f"{next(iter(PACKAGES))}"
+        )
     path = Path(model_path)
     ours = path.is_dir() and ((path / "manifest.json").is_file() or not (path / "config.json").is_file())
     model, tokenizer = load_model(path) if ours else from_pretrained(model_path)

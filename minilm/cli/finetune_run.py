@@ -273,11 +273,15 @@ def load(folder: Path) -> Settings:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         over = content.pop(FINISHED, None)
-        settings = Settings(**content)
+        settings = None if "preset" in content else Settings(**content)
     except FileNotFoundError:
         raise CheckpointError(f"there is no {path}: {folder} is not the --out of a `minilm finetune`") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is damaged, or is none of `minilm finetune` ({error})") from error
+    if settings is None:
+        raise CheckpointError(
+            f"{folder} is a run of `minilm train`, which goes on with it: minilm train --resume {shown(folder)}"
+        )
     if over is not None:
         raise ConfigurationError(f"{folder} is finished: there is nothing to go on with. Start a new run with --out")
     return settings

@@ -17,8 +17,15 @@ from typing import Any
 
 from minilm.training.lora import ATTENTION
 
+LSTM = "lstm"  # in the place of a model: a classifier that starts from nothing
 # What a task holds out, in the folder of the run: what `minilm eval` takes by itself.
 TEST_QUESTIONS, TEST_TEXTS = Path("data", "test.json"), Path("data", "test.jsonl")
+
+
+def is_own_run(path: str | Path) -> bool:
+    """Whether `path` is a run without a published form: of `minilm train`, or of an LSTM."""
+    folder = Path(path)
+    return not (folder / "config.json").exists() and any(folder.glob("checkpoint-*/manifest.json"))
 
 
 @dataclass(frozen=True)

@@ -219,18 +219,21 @@ def batches(run: PairRun, part: str) -> LengthBuckets:
     return LengthBuckets(examples, EVALUATED_AT_ONCE, seed=None)
 
 
-def load(path: Path) -> tuple[Any, PairTokenizer]:
+TRANSLATES = "translates", "minilm train transformer --data tatoeba_en_de --out runs/translate"
+SUMMARIZES = "summarizes", "minilm train transformer --data documents.jsonl --preset summarize --out runs/summarize"
+
+
+def load(path: Path, wanted: tuple[str, str] = TRANSLATES) -> tuple[Any, PairTokenizer]:
     """The model of a run's folder (its best checkpoint) or of a checkpoint, and its tokenizer.
+
+    wanted: what the model shall do, and the command that trains one that does, to be told where there is none.
 
     Raises:
         CheckpointError: if there is none, or it does not read one text and write another.
     """
     model, tokenizer = load_model(path)
     if tokenizer is None or not isinstance(model, Transformer | Seq2SeqLSTM):
-        raise CheckpointError(
-            f"{path} holds no model that translates: train one with "
-            "minilm train transformer --data tatoeba_en_de --out runs/translate"
-        )
+        raise CheckpointError(f"{path} holds no model that {wanted[0]}: train one with {wanted[1]}")
     return model, PairTokenizer(tokenizer)
 
 

@@ -168,7 +168,8 @@ def load(path: Path) -> Settings:
         CheckpointError: if it is missing or damaged.
     """
     try:
-        return Settings(**json.loads(path.read_text(encoding="utf-8")))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        settings = None if "task" in content else Settings(**content)
     except FileNotFoundError:
         raise CheckpointError(f"there is no {path}: {path.parent} is not the --out of a `minilm train`") from None
     except (OSError, ValueError, TypeError) as error:
@@ -176,6 +177,12 @@ def load(path: Path) -> Settings:
             f"{path} is damaged or was written by another version ({error}): it cannot be resumed; "
             "`minilm eval` and `minilm sample` do not need it"
         ) from error
+    if settings is None:
+        raise CheckpointError(
+            f"{path.parent} is a run of `minilm finetune`, which goes on with it: "
+            f"minilm finetune --resume {path.parent}"
+        )
+    return settings
 
 
 def option(name: str) -> str:

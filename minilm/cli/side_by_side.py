@@ -20,6 +20,7 @@ from typing import Any
 from minilm.backend import current_backend, use_backend
 from minilm.cli import run as runs
 from minilm.cli.data import open_data
+from minilm.cli.output import shown
 from minilm.cli.run import Run, Score
 from minilm.cli.threads import shared_cores
 from minilm.errors import MinilmError, TrainingError
@@ -69,7 +70,6 @@ def learn_side_by_side(chosen: Sequence[Run]) -> list[Learned]:
         while len(results) < len(processes) and not (failed or stopping.caught):
             listen()
             failed = any(isinstance(result, Exception) for result in results.values())
-        interrupted = stopping.caught and len(results) < len(processes)
         for place, process in enumerate(processes):
             if place not in results and process.is_alive():
                 process.terminate()  # SIGTERM: the trainer finishes its step and saves
@@ -77,13 +77,22 @@ def learn_side_by_side(chosen: Sequence[Run]) -> list[Learned]:
             listen()
     for process in processes:
         process.join()
+    if stopping.caught:
+        raise Interrupted(_left_behind(chosen, processes, results))
     errors = [result for result in results.values() if isinstance(result, Exception)]  # the first one first
-    if interrupted:
-        saved = [str(error) for error in errors if isinstance(error, Interrupted)]
-        raise Interrupted("\n".join(saved) or "interrupted before there was anything to save")
     if errors:
         raise errors[0]
     return [results[place] for place in range(len(processes))]
+
+
+def _left_behind(chosen: Sequence[Run], processes: Sequence[Any], results: dict[int, Any]) -> str:
+    """What became of each run after Ctrl-C, a line each; nothing of those that SIGTERM found before their training."""
+    lines = [
+        str(results[place]) if isinstance(results[place], Exception) else f"{run.folder} was trained and scored"
+        for place, run in enumerate(chosen)
+        if processes[place].exitcode != -signal.SIGTERM
+    ]
+    return "\n".join(lines) or "interrupted before there was anything to save"
 
 
 def _messages(reports: Any, processes: Sequence[Any], results: dict[int, Any]) -> Iterator[tuple[int, str, Any]]:
@@ -101,13 +110,14 @@ def _learn(place: int, folder: Any, settings: Any, backend: str, reports: Any) -
     """The work of one process; it tells (place, "step" or "log" or "end", content)."""
     if hasattr(os, "setpgrp"):
         os.setpgrp()  # Ctrl-C in the terminal is for the first process
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of the trainer, which has its own
     reporter = _Reporter(lambda kind, content: reports.put((place, kind, content)))
-    started = time.perf_counter()
+    started, left = time.perf_counter(), "trained"
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # outside of the trainer, which has its own
         use_backend(backend)
         run = Run(folder, settings, open_data(folder / "data"))
         output = runs.train(run, callbacks=[reporter])
+        left = f"scored: minilm eval {shown(folder)} does it"
         reporter.tell("log", {"text": "training is done, evaluating"})
         model, _ = runs.load(folder)
         scores = {part: runs.score(model, run.data.tokens[part], run.data.sizes[part], None) for part in SCORED}
@@ -115,11 +125,12 @@ def _learn(place: int, folder: Any, settings: Any, backend: str, reports: Any) -
     except (MinilmError, OSError, MemoryError) as error:
         end = error
     except KeyboardInterrupt:
-        end = Interrupted(f"interrupted before {folder} was scored: minilm eval {folder} does it")
+        end = Interrupted(f"interrupted before {folder} was {left}")
     except Exception as error:
         import traceback
 
         end = RuntimeError(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is over: nothing may come between this and the report
     reports.put((place, "end", end))
 
 

@@ -42,7 +42,7 @@ def summarize(
         raise ConfigurationError("a TEXT and a --file: summarize one of them at a time")
     if text is None and file is None and sys.stdin.isatty():
         raise ConfigurationError("what shall be summarized? Give a text, as in: minilm summarize --file paper.txt")
-    writer, tokenizer = pair_run.load(model)
+    writer, tokenizer = pair_run.load(model, pair_run.SUMMARIZES)
     if file is not None:
         document = read_text(file)
     else:

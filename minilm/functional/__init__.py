@@ -1,9 +1,10 @@
 """The operations. One file a family; each operation is formula, forward, vjp, on one screen.
 
 Reading order: elementwise, reductions, shape, indexing, linear_algebra (what a NumPy user expects), comparison (no
-gradient), operators (which of them stand behind `+`, `@`, `.sum()`); then what networks are made of, each fused into
-one operation with a derived backward: activations, softmax, losses, copying, normalization, dropout, positions,
-attention, rnn, lstm, gru; fused_linear and fused_norm (two or more of these in one); checkpoint (memory for time).
+gradient), operators (which of them stand behind `+`, `@`, `.sum()`); precision and erf, which others use; then what
+networks are made of, each fused into one operation with a derived backward: activations, softmax, losses, copying,
+normalization, dropout, positions, attention, rnn, lstm, gru; fused_linear and fused_norm (two or more of these in
+one); checkpoint (memory for time).
 """
 
 from minilm.functional import operators as _operators  # noqa: F401 - gives Tensor its operators

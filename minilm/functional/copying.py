@@ -54,7 +54,7 @@ def copy_logits(logits: Array, scores: Array, ids: Any) -> Any:
     if ids.size:
         check_ids(ids, V)
     rows = m.arange(B * T).reshape(B, T, 1) * V
-    places = (rows + m.asarray(ids)[:, None]).reshape(-1)  # of the tokens of the source in the flattened logits
+    places = (rows + m.asarray(ids, dtype="int64")[:, None]).reshape(-1)  # the source's, in the flattened logits
 
     top = m.full(B * T * V, -np.inf, dtype=scores.dtype)
     m.maximum.at(top, places, scores.reshape(-1))

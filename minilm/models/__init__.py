@@ -1,5 +1,6 @@
-"""Models, one file each: ngram (counting), lstm (recurrent: LSTM, GRU, RNN), gpt, llama; bert, which reads only;
-lstm_classifier, its recurrent counterpart; and transformer and seq2seq_lstm, which read one text and write another.
+"""Models, one file each: ngram (counting), lstm (recurrent: LSTM, GRU, RNN), gpt; llama (with configuration, what it
+and the rest check alike); bert, which reads only; lstm_classifier, its recurrent counterpart; and transformer and
+seq2seq_lstm, which read one text and write another.
 
 A language model maps ids (B, T) to logits (B, T, V), has `loss(batch)` for the trainer, and
 `decode(ids, state)` for generating token by token. MODELS maps the name in a checkpoint's config to (model class,

@@ -2,7 +2,7 @@
 
     cleaning      HTML to text, repaired Unicode, normal forms, options for case and punctuation
     readers       documents from text files, folders, CSV and JSONL
-    corpora       public corpora by name, and where each can be found (and shakespeare, one of them)
+    corpora, shakespeare    public corpora by name, and where each can be found; and one of them
     splits        training, validation and test parts that do not leak
     files         how a file is written so that a crash cannot leave half of it
     tokenizers/   text to ids and back, as a ladder: character, byte, word, BPE, GPT-2, BERT, Llama

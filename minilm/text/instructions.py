@@ -169,6 +169,11 @@ def split_conversations(
     if not 0 < held_out < 1:
         raise ConfigurationError(f"held_out={held_out}: it is the part of the data that is kept back, between 0 and 1")
     asked = ["\n".join(m["content"] for m in talk if m["role"] == "user") for talk in conversations]
+    if len(set(asked)) < 2:
+        raise DataError(
+            f"{len(conversations):,} conversations that all ask the same: at least two different questions are needed, "
+            "one to learn from and one to hold out"
+        )
     train, _ = split_documents(asked, (1 - held_out, held_out), seed)
     training = set(train)
     parts: tuple[list[Conversation], list[Conversation]] = ([], [])

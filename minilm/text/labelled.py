@@ -105,8 +105,6 @@ def split_labelled(
     return dealt
 
 
-
-
 def _from_folder(folder: Path, errors: Errors) -> list[Labelled]:
     shown = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     folders = [p for p in shown if p.is_dir()]

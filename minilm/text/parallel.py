@@ -87,6 +87,11 @@ def split_pairs(
     the one has seen the other. `key` says otherwise: sources with the same key stay together (see `families`).
     """
     key = key or {pair.source: source_key(pair.source) for pair in pairs}
+    if (different := len(set(key.values()))) < len(fractions):
+        raise DataError(
+            f"{len(pairs):,} pairs with {different:,} different sources cannot be dealt out to {len(fractions)} parts "
+            f"that share none: give more pairs"
+        )
     parts = split_documents(sorted(set(key.values())), fractions, seed)
     part_of = {source: number for number, part in enumerate(parts) for source in part}
     dealt: tuple[list[Pair], ...] = tuple([] for _ in fractions)

@@ -54,6 +54,8 @@ def iter_text(path: PathLike, errors: Errors = "strict") -> Iterator[str]:
                 byte, line = byte + len(piece), line + len(lines)
     except FileNotFoundError:
         raise DataError(f"there is no file {os.fspath(path)}: check the name") from None
+    except IsADirectoryError:
+        raise DataError(f"{os.fspath(path)} is a folder, and a file is needed here: name one in it") from None
     except (OSError, EOFError, zlib.error) as error:  # a folder, no permission, a damaged .gz
         raise DataError(f"cannot read {os.fspath(path)}: {error}") from error
 

@@ -27,12 +27,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minilm.backend import to_numpy, xp
-from minilm.errors import ConfigurationError
+from minilm.errors import CheckpointError, ConfigurationError
 from minilm.nn import Module
 from minilm.optim import clip_grad_norm_
 from minilm.random import Generator
@@ -155,10 +156,32 @@ class PrivateTrainer(Trainer):
         return PoissonBatches(len(dataset), self.args.per_device_train_batch_size, self.args.seed)
 
     def epsilon(self, delta: float, accountant: str = "rdp") -> float:
-        """What the steps so far have spent; see `epsilon_spent`. All steps must have been taken with this sigma."""
+        """What the steps so far have spent, those before a resumption among them; see `epsilon_spent`."""
         assert isinstance(self.train_batches, PoissonBatches)
         rate = self.train_batches.sampling_rate
         return epsilon_spent(self.state.step, rate, self.noise_multiplier, delta, accountant)
+
+    def _own_state(self) -> dict[str, Any]:
+        """What all steps must have in common, so that `epsilon` is right; not C, with which the noise grows."""
+        assert isinstance(self.train_batches, PoissonBatches)
+        batches = self.train_batches
+        sampled = {"expected_batch": batches.batch_size, "examples": batches.n}
+        return {"private": {"noise_multiplier": float(self.noise_multiplier), **sampled}}
+
+    def _check_fits(self, folder: Path, state: dict[str, Any]) -> None:
+        super()._check_fits(folder, state)
+        was = state.get("private")
+        if not isinstance(was, dict):
+            raise CheckpointError(
+                f"{folder} was not trained by a PrivateTrainer, and what such steps tell of an example nothing bounds: "
+                "start a new run"
+            )
+        for name, value in self._own_state()["private"].items():
+            if was.get(name) != value:
+                raise CheckpointError(
+                    f"{folder} was trained with {name} {was.get(name)}, and this run has {value}: epsilon is known "
+                    "only for steps that are all alike. Resume with the same setting and data, or start a new run"
+                )
 
     def _update(self, batches: list[dict[str, Any]]) -> tuple[float, float]:
         """One step; returns (mean loss of the examples drawn, NaN if there were none, norm of the noisy gradient)."""

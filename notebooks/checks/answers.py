@@ -64,6 +64,7 @@ def expect(
     except (TypeError, ValueError):
         raise NotYet(f"{where}: numbers are expected, got {shown(got)}") from None
     right = np.asarray(expected, dtype=np.float64)
+    rtol, atol = tolerances(got, rtol, atol)
     if same(found, right, rtol, atol):
         return
     for wrong, hint in mistakes:
@@ -72,6 +73,11 @@ def expect(
     if found.shape != right.shape:
         raise NotYet(f"{where}: the result has the shape {found.shape}, expected {right.shape}")
     raise NotYet(f"{where}: got {shown(found)}, expected {shown(right)}")
+
+
+def tolerances(got: Any, rtol: float = 1e-9, atol: float = 1e-9) -> tuple[float, float]:
+    """How near a right answer comes: one in float32 has seven digits, and is right all the same."""
+    return (max(rtol, 1e-5), max(atol, 1e-5)) if np.asarray(got).dtype == np.float32 else (rtol, atol)
 
 
 def same(a: np.ndarray, b: np.ndarray, rtol: float = 1e-9, atol: float = 1e-9) -> bool:

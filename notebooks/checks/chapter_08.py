@@ -28,15 +28,18 @@ def check_shifted_right(shifted_right: Callable[[np.ndarray, int, int], Any]) ->
             (np.where(labels == -100, pad, labels), "These are the labels: put bos first, and move them to the right."),
             (unpadded, "-100 is no token, and the table of embeddings has no such row: read pad there."),
             ([[6, 7, 2, 1], [2, 0, 0, 1]], "This moves to the left: the decoder would see the future."),
+            ([[6, 7, 2, 5], [2, 0, 0, 8]], "This moves to the left: the decoder would see the future."),
+            ([[6, 7, 2, 5], [2, -100, -100, 8]], "This moves to the left: the decoder would see the future."),
+            ([[0, 5, 6, 7], [0, 8, 2, 0]], "The first thing that the decoder reads is bos."),
             ([[2, 5, 6, 7], [0, 8, 2, 0]], "np.roll brings the last label to the front: there belongs bos."),
             ([[2, 5, 6, 7], [-100, 8, 2, -100]], "np.roll brings the last label to the front: there belongs bos."),
             (
                 np.concatenate([[[1], [1]], np.where(labels == -100, pad, labels)], axis=1),
-                "It has as many tokens as the labels: the last label is never read.",
+                "One token too many: it is as long as the labels, and the last label is never read.",
             ),
             (
                 np.concatenate([[[1], [1]], labels], axis=1),
-                "It has as many tokens as the labels: the last label is never read.",
+                "One token too many: it is as long as the labels, and the last label is never read.",
             ),
         ],
     )
@@ -57,7 +60,7 @@ def check_smoothed_loss(smoothed_loss: Callable[[np.ndarray, int, float], Any]) 
         V = len(z)
         log_p = z - z.max() - np.log(np.exp(z - z.max()).sum())
         expected = -(1 - eps) * log_p[r] - eps * log_p.mean()
-        if np.shape(got) == () and not np.isfinite(got):
+        if np.shape(got) == () and not np.isfinite(np.asarray(got, dtype=float)):
             raise NotYet(f"{where}: got {got}. The exponential overflows: take the largest logit out first.")
         expect(
             got,
@@ -101,6 +104,10 @@ def check_learning_rate(learning_rate: Callable[[int, int, int], Any]) -> None:
             (C**-0.5 * np.maximum(up, down), "The smaller of the two counts: min, not max."),
             (np.minimum(up, down), "The factor C^(-1/2) is missing: a wider model learns more slowly."),
             (C**0.5 * np.minimum(up, down), "The width comes with the exponent -1/2."),
+            (
+                C**-0.5 * np.minimum((n + 1) * w**-1.5, (n + 1) ** -0.5),
+                "This is the rate of step n + 1: n begins at 1 here, and nothing is to be added.",
+            ),
             (C**-0.5 * down, "There is no warm-up: the rate must grow while n is below w."),
             (C**-0.5 * up, "After the warm-up the rate falls as n^(-1/2)."),
             (
@@ -121,6 +128,12 @@ KITTEN: Tree = {
     ("eine", "kleine"): {"Katze": 0.97, "Maus": 0.03},
 }
 EARLY: Tree = {(): {"<eos>": 0.4, "a": 0.6}, ("a",): {"b": 0.5, "c": 0.5}}
+FULL: Tree = {  # after <eos> two beginnings still go on; a beam that keeps one only drops "a y", the most probable text
+    (): {"<eos>": 0.3, "a": 0.7},
+    ("a",): {"x": 0.55, "y": 0.45},
+    ("a", "x"): {"p": 0.5, "q": 0.5},
+    ("a", "y"): {"<eos>": 1.0},
+}
 NARROW: Tree = {  # a beam of 2 drops "a y", the most probable text; two for each beginning keep it
     (): {"a": 0.7, "b": 0.3},
     ("a",): {"x": 0.4, "y": 0.35, "z": 0.25},
@@ -131,8 +144,12 @@ NARROW: Tree = {  # a beam of 2 drops "a y", the most probable text; two for eac
 }
 
 
-def _search(tree: Tree, k: int, alpha: float, each: bool = False, first: bool = False, end: int = 1) -> tuple[str, ...]:
-    """The text that a beam finds; or one that keeps k of each beginning, stops at the first end, or counts no <eos>."""
+def _search(
+    tree: Tree, k: int, alpha: float, each: bool = False, first: bool = False, end: int = 1, narrower: bool = False
+) -> tuple[str, ...]:
+    """The text that a beam finds; or one that keeps k of each beginning, stops at the first end, counts no <eos>, or
+    becomes narrower with each text that ends.
+    """
     beginnings: list[tuple[tuple[str, ...], float]] = [((), 0.0)]
     ended: list[tuple[tuple[str, ...], float]] = []
     while beginnings and not (first and ended):
@@ -140,7 +157,7 @@ def _search(tree: Tree, k: int, alpha: float, each: bool = False, first: bool = 
             [((*b, t), total + np.log(p)) for t, p in tree.get(b, {"<eos>": 1.0}).items()] for b, total in beginnings
         ]
         together = groups if each else [[candidate for group in groups for candidate in group]]
-        best = [c for group in together for c in sorted(group, key=lambda c: -c[1])[:k]]
+        best = [c for group in together for c in sorted(group, key=lambda c: -c[1])[: k - narrower * len(ended)]]
         ended += [c for c in best if c[0][-1] == "<eos>"]
         beginnings = [c for c in best if c[0][-1] != "<eos>"]
     return max(ended, key=lambda c: c[1] / ((4 + end + len(c[0])) / 6) ** alpha)[0]
@@ -155,6 +172,7 @@ def check_search(search: Callable[[Any, int, float], Any]) -> None:
         (KITTEN, "the chapter's tree", 2, 0.14),
         (KITTEN, "the chapter's tree", 5, 0.0),
         (EARLY, "a tree where <eos> may come first", 2, 0.0),
+        (FULL, f"the tree {FULL}", 2, 0.0),
         (NARROW, f"the tree {NARROW}", 2, 0.0),
     ):
         where = f"search({start}, k={k}, alpha={alpha})"
@@ -188,6 +206,8 @@ def check_search(search: Callable[[Any, int, float], Any]) -> None:
             why = "this is what greedy search finds: at each step the k best of ALL candidates go on"
         elif got == _search(tree, k, alpha, each=True):
             why = "it keeps k continuations of each beginning: the k best of ALL candidates together go on"
+        elif got == _search(tree, k, alpha, narrower=True):
+            why = "each step keeps k candidates, however many texts have ended before"
         elif alpha and got == _search(tree, k, 0.0):
             why = "the length penalty is missing: divide log P by ((5 + length) / 6)^alpha before you compare"
             if got == _search(tree, k, alpha, first=True):
@@ -228,6 +248,12 @@ def check_parameters(parameters: Callable[[int, int, int, int], Any]) -> None:
                     "Attention has four matrices: for queries, keys and values, and the last one that mixes the heads.",
                 ),
                 (right - L * 2 * (C_h + C), "The feed-forward networks have biases, C_h and C."),
+                (
+                    right - L * (12 * C + 2 * (C_h + C)),
+                    "Biases are missing: C for each matrix of attention, C_h and C in the feed-forward networks.",
+                ),
+                (right + 2 * norm, "No norm stands behind the last block: each part has one, behind its sum."),
+                (right + norm, "No norm stands behind the last block: each part has one, behind its sum."),
                 (right - V * C, "The table of embeddings is missing."),
             ],
             atol=0.5,

@@ -64,12 +64,12 @@ def check_nucleus(nucleus: Callable[[np.ndarray, float], Any]) -> None:
         sets = np.flatnonzero(got).tolist()
         if not sets:
             why = "at least one token must stay"
+        elif set(sets) != set(np.argsort(-p)[: len(sets)].tolist()):
+            why = "the most probable tokens stay: sort by probability, and go back to the tokens' own places"
         elif p[sets].sum() < limit - 1e-9:
             why = f"these sum to {p[sets].sum():g}, less than p: the token that crosses the limit stays as well"
         elif limit == 0.5 and len(sets) == 2:
             why = "the first alone has p already: the smallest set is asked for"
-        elif set(sets) != set(np.argsort(-p)[: len(sets)].tolist()):
-            why = "the most probable tokens stay: sort by probability, and go back to the tokens' own places"
         else:
             why = f"expected the tokens {expected}"
         raise NotYet(f"{call} keeps the tokens {sets}: {why}")

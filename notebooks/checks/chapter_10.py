@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
 import numpy as np
 
 from checks import NotYet
+from checks.answers import call as called
 from checks.answers import written
 
 
@@ -20,7 +21,7 @@ def check_widest_lstm(widest_lstm: Callable[[int, int, int], int]) -> None:
 
     for V, C, most in ((71, 64, 108_000), (71, 64, count(71, 64, 50)), (71, 64, count(71, 64, 50) - 1), (2, 8, 10)):
         call = f"widest_lstm({V}, {C}, {most})"
-        got = written(widest_lstm(V, C, most), call)
+        got = called(widest_lstm, V, C, most, what=call)
         expected = max((H for H in range(1, 500) if count(V, C, H) <= most), default=0)
         if got == expected:
             continue
@@ -42,6 +43,8 @@ def check_recall_batch(recall_batch: Callable[..., Any]) -> None:
     B, pairs, keys, values = 64, 5, 8, 6
     call = f"recall_batch(rng, {B}, {pairs}, {keys}, {values})"
     batch = written(recall_batch(np.random.default_rng(0), B, pairs, keys, values), call)
+    if not isinstance(batch, Mapping) or not {"input_ids", "labels"} <= set(batch):
+        raise NotYet(f'{call}: a batch is a dict {{"input_ids": ..., "labels": ...}}, as that of copy_batch')
     ids, labels = np.asarray(batch["input_ids"]), np.asarray(batch["labels"])
     if ids.shape != (B, 2 * pairs + 1) or labels.shape != ids.shape:
         raise NotYet(f"{call}: input_ids {ids.shape} and labels {labels.shape}; both are {(B, 2 * pairs + 1)}")

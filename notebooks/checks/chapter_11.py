@@ -28,11 +28,17 @@ def check_hide(hide: Hide) -> None:
         raise NotYet(f"{call_text} returned {result!r}: two arrays are asked for, shown and labels") from None
     chosen = u < 0.15
     right = np.where(chosen, ids, -100)
+    for name, array in (("what is shown", shown), ("the labels", labels)):
+        if array.shape != ids.shape:
+            raise NotYet(f"{call_text}: {name}: the shape is {array.shape}, expected {ids.shape}")
+    masked, replaced = chosen & (v < 0.8), chosen & (v >= 0.8) & (v < 0.9)
+    fates = np.select([masked, replaced], [mask_id, others], ids)
     expect(
         labels,
         right,
         "the labels",
         [
+            (fates, "This is what is shown: first what is shown, then the labels."),
             (ids, "Only the chosen places have a label; -100 at all others, or the model is paid for copying."),
             (np.where(chosen & (v < 0.9), ids, -100), "A chosen token that stays as it was has its label too."),
             (np.where(chosen & (v < 0.8), ids, -100), "All chosen tokens have a label, not only those under [MASK]."),
@@ -41,10 +47,9 @@ def check_hide(hide: Hide) -> None:
             (np.where(chosen, -100, ids), "It is the other way round: -100 where nothing was chosen."),
         ],
     )
-    masked, replaced = chosen & (v < 0.8), chosen & (v >= 0.8) & (v < 0.9)
     expect(
         shown,
-        np.select([masked, replaced], [mask_id, others], ids),
+        fates,
         "what is shown",
         [
             (np.where(chosen, mask_id, ids), "All chosen tokens become [MASK] here: v decides between three fates."),

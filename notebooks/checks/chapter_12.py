@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from checks import NotYet
-from checks.answers import written
+from checks.answers import shown, written
 
 
 def _number(answer: Any, call: str) -> float:
-    return float(written(answer, call))
+    number = np.asarray(written(answer, call))
+    if number.shape != () or number.dtype.kind not in "biuf":
+        raise NotYet(f"{call}: one number is asked for, got {shown(answer)}")
+    return float(number)
 
 
 def _near(a: float, b: float) -> bool:
@@ -50,9 +53,11 @@ def check_perplexity_of_batches(perplexity_of_batches: Callable[[list[float], li
     print("perplexity_of_batches is right: every token counts once")
 
 
-def _bleu(predictions: list[str], references: list[str], clip: bool = True, brevity: bool = True) -> float:
+def _bleu(
+    predictions: list[str], references: list[str], clip: bool = True, brevity: bool = True, geometric: bool = True
+) -> float:
     pairs = [(p.split(), r.split()) for p, r in zip(predictions, references, strict=True)]
-    log_sum = 0.0
+    log_sum = plain_sum = 0.0
     for n in (1, 2, 3, 4):
         hits = total = 0
         for p, r in pairs:
@@ -62,9 +67,10 @@ def _bleu(predictions: list[str], references: list[str], clip: bool = True, brev
         if not hits:
             return 0.0
         log_sum += math.log(hits / total)
+        plain_sum += hits / total
     c, r_length = sum(len(p) for p, _ in pairs), sum(len(r) for _, r in pairs)
     penalty = min(1.0, math.exp(1 - r_length / c)) if brevity else 1.0
-    return 100 * penalty * math.exp(log_sum / 4)
+    return 100 * penalty * (math.exp(log_sum / 4) if geometric else plain_sum / 4)
 
 
 def check_corpus_bleu(corpus_bleu: Callable[[list[str], list[str]], float]) -> None:
@@ -89,6 +95,9 @@ def check_corpus_bleu(corpus_bleu: Callable[[list[str], list[str]], float]) -> N
                     one_by_one
                 )
                 / 3,
+                "the mean of the four p_n is geometric, (p_1 p_2 p_3 p_4)^(1/4); this is their sum divided by 4": _bleu(
+                    predictions, references, geometric=False
+                ),
             },
             "add hits and totals over all sentences for n = 1, 2, 3, 4; then the geometric mean and the penalty",
         )
@@ -140,6 +149,12 @@ def _lcs(a: Sequence[str], b: Sequence[str]) -> int:
     return row[-1]
 
 
+def _run(a: Sequence[str], b: Sequence[str]) -> int:
+    """The longest row that stands in both without a gap."""
+    return max((n for n in range(1, len(b) + 1) for i in range(len(a)) for j in range(len(b) - n + 1)
+                if a[i : i + n] == b[j : j + n]), default=0)  # fmt: skip
+
+
 def check_rouge_l(rouge_l: Callable[[str, str], float]) -> None:
     """Exercise 12.4: the longest common subsequence."""
     for prediction, reference in (
@@ -166,6 +181,12 @@ def check_rouge_l(rouge_l: Callable[[str, str], float]) -> None:
                 "order matters: this counts shared words, as ROUGE-1 does": 200 * shared / (len(a) + len(b)),
                 "this is the recall, L / m": 100 * _lcs(a, b) / len(a),
                 "this is the precision, L / n": 100 * _lcs(a, b) / max(len(b), 1),
+                "the row may have gaps: T_ij does not go back to 0 where two words differ": 200
+                * _run(a, b)
+                / (len(a) + len(b)),
+                "these are letters: split the strings into words": 200
+                * _lcs(reference, prediction)
+                / (len(reference) + len(prediction)),
             },
             "2 P R / (P + R) is 2 L / (m + n), L the last entry of the table",
         )

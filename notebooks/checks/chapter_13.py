@@ -32,7 +32,10 @@ def check_problems(problems: Callable[[dict[str, Any], int], Any]) -> None:
     }  # fmt: skip
     for name, (entries, length, bad) in cases.items():
         try:
-            found = list(written(problems(entries, length), f"problems(...) of {name}"))
+            answer = written(problems(entries, length), f"problems(...) of {name}")
+            if isinstance(answer, str | bool):
+                raise NotYet(f"problems(...) of {name} returned {answer!r}: return a list, empty if nothing is wrong")
+            found = list(answer)
         except NotYet:
             raise
         except Exception as error:
@@ -122,6 +125,8 @@ def check_halves_from_neighbours(order_for: Callable[[int], Any]) -> None:
     order = np.asarray(written(order_for(D), f"halves_from_neighbours({D})"))
     if order.shape != (D,) or sorted(order.tolist()) != list(range(D)):
         raise NotYet(f"halves_from_neighbours({D}) is {order.tolist()}: each of the rows 0 ... {D - 1} is taken once")
+    if order.dtype.kind not in "iu":
+        raise NotYet(f"halves_from_neighbours({D}) is {order.tolist()}: row numbers are integers, not {order.dtype}")
     for t in range(1, T):
         right = turned(q, t, neighbours) @ turned(k, 0, neighbours)
         ours = turned(q[order], t, halves) @ turned(k[order], 0, halves)

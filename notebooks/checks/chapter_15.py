@@ -9,6 +9,7 @@ from numbers import Real
 from typing import Any
 
 from checks import NotYet
+from checks.answers import shown
 from checks.cache import Cache
 
 
@@ -91,9 +92,10 @@ def check_transpose(transpose_order: Callable[[int], Iterable[tuple[int, int]]])
     """Exercise 15.4: an order that uses up each line while it is near."""
     for n in (4, 20):
         order = transpose_order(n)
-        if not isinstance(order, Iterable):
-            raise NotYet(f"transpose_order({n}) returned {order!r}: yield pairs (i, j), or return a list of them")
-        pairs = list(order)
+        pairs = list(order) if isinstance(order, Iterable) else [order]
+        if not all(isinstance(pair, Iterable) for pair in pairs):
+            raise NotYet(f"transpose_order({n}) returned {shown(order)}: yield pairs (i, j), or return a list of them")
+        pairs = [tuple(pair) for pair in pairs]  # a list or an array of lists is as good
         missing = sorted(set(itertools.product(range(n), repeat=2)) - set(pairs))
         if missing:
             raise NotYet(f"transpose_order({n}) leaves out {len(missing)} pairs, such as {missing[0]}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from checks import NotYet
-from checks.answers import array_of, first_difference
+from checks.answers import array_of, first_difference, same, tolerances
 from minilm.testing.timing import peak_memory
 
 
@@ -50,6 +50,13 @@ def check_one_pass(one_pass: Callable[[Any], Any]) -> None:
         if not np.allclose([top, total], right, rtol=1e-9):
             wanted = f"({right[0]:.6g}, {right[1]:.6g})"
             raise NotYet(f"one_pass({scores}) gives ({top:.6g}, {total:.6g}), expected {wanted}: {hint}")
+    many = 10_000
+    held = peak_memory(lambda: one_pass(iter(range(many))))
+    if held > 4 * many:
+        raise NotYet(
+            f"the numbers are right, but it keeps the scores: with {many:,} of them it held {held / 1e3:.0f} KB. Use "
+            "each score when it comes, and keep top and total alone"
+        )
     print("one_pass: right, in one pass.")
 
 
@@ -76,8 +83,11 @@ def check_merge(merge: Callable[[Any, Any], Any]) -> None:
         (empty, empty, empty, "two empty parts: -inf - (-inf) is not a number; return the empty triple"),
     )
     for a, b, right, hint in cases:
+        given = a[2].copy(), b[2].copy()
         with np.errstate(all="ignore"):
-            answer = merge(a, b)
+            answer = merge((*a[:2], given[0]), (*b[:2], given[1]))
+        if not (np.array_equal(given[0], a[2]) and np.array_equal(given[1], b[2])):
+            raise NotYet("merge changes its argument in place: the acc that it gets; its program still needs it")
         if not isinstance(answer, tuple | list) or len(answer) != 3:
             raise NotYet(f"merge returns (top, total, acc), and this is {answer!r}")
         got = np.hstack([answer[0], answer[1], answer[2]])
@@ -103,7 +113,7 @@ def check_blocked(attention_by_queries: Callable[..., Any]) -> None:
         expected = e @ v / e.sum(1, keepdims=True)
         call = f"attention_by_queries with Tq {Tq}, Tk {Tk}, BLOCK_Q {BLOCK_Q}, BLOCK_K {BLOCK_K}"
         got = array_of(attention_by_queries(q, k, v, BLOCK_Q, BLOCK_K), expected.shape, call)
-        if not np.allclose(got, expected, rtol=1e-9):
+        if not same(got, expected, *tolerances(got)):
             hint = "each block of queries starts with its own top, total and acc, and is divided by total at its end"
             raw = np.exp(q @ k.T - (q @ k.T).max(1, keepdims=True))
             if np.allclose(got, raw @ v / raw.sum(1, keepdims=True)):
@@ -115,7 +125,7 @@ def check_blocked(attention_by_queries: Callable[..., Any]) -> None:
             raise NotYet(f"{call}: {first_difference(got, expected)}: {hint}")
     q, k, v = (rng.standard_normal((1024, 8)) for _ in range(3))
     held = peak_memory(lambda: attention_by_queries(q, k, v, 64, 64))
-    if held > 1024 * 64 * 8 * 2:
+    if held > 1024 * 64 * 8:  # the scores of a block of queries with all keys, which do not stand alone
         raise NotYet(
             f"the numbers are right, but with 1024 queries and keys and blocks of 64 it held {held / 1e6:.1f} MB at "
             f"a time; a block of scores has {64 * 64 * 8 / 1e6:.2f} MB: compute one block of scores inside both loops"
@@ -134,7 +144,7 @@ def check_cross_entropy(cross_entropy_blocked: Callable[..., Any]) -> None:
         expected = lse - logits[np.arange(N), target]
         call = f"cross_entropy_blocked with N {N}, V {V}, BLOCK {BLOCK}"
         got = array_of(cross_entropy_blocked(h, W, target, BLOCK), (N,), call)
-        if not np.allclose(got, expected, rtol=1e-9):
+        if not same(got, expected, *tolerances(got)):
             hint = "loss = top + log total - the target's logit"
             if np.allclose(got, lse):
                 hint = "this is the log-sum-exp alone: subtract the logit of the target"

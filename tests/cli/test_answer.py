@@ -7,7 +7,7 @@ import pytest
 
 from minilm.cli import finetune_answer, main
 from minilm.cli.finetune_task import Options
-from minilm.errors import CheckpointError, ConfigurationError, DataError
+from minilm.errors import ConfigurationError, DataError
 from minilm.evaluation import evaluate_answers
 from minilm.generation import find_answers
 from minilm.models import BERT, BERTConfig
@@ -155,13 +155,15 @@ def test_what_cannot_be_answered_is_told_kindly(minilm, learnt, encoder, trained
 def test_what_cannot_be_learnt_is_told_kindly(encoder, questions, trained, tmp_path):
     with pytest.raises(ConfigurationError, match="--max-length 25"):
         finetune_answer.prepare(str(encoder), str(questions), Options(max_length=25))
-    with pytest.raises(CheckpointError):
+    with pytest.raises(ConfigurationError, match="--task answer takes .*gpt is a run of another model"):
         finetune_answer.prepare(str(trained), str(questions), Options())
     with pytest.raises(DataError, match="SQuAD"):
         finetune_answer.prepare(str(encoder), str(encoder / "config.json"), Options())
     (tmp_path / "a.gguf").write_bytes(files.gguf_llama())
     with pytest.raises(ConfigurationError, match="--task answer takes an encoder"):
         finetune_answer.prepare(str(tmp_path / "a.gguf"), str(questions), Options())
+    with pytest.raises(ConfigurationError, match="--task answer takes .* an LSTM learns to classify only"):
+        finetune_answer.prepare("lstm", str(questions), Options())
     one = read_questions(questions)[:1]
     write_questions(tmp_path / "one.json", one)
     with pytest.raises(DataError, match="all on one paragraph"):

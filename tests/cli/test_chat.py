@@ -177,6 +177,10 @@ def test_bad_input_to_embed(minilm, model, reference_free_folder, tmp_path):
     assert "--by is line or paragraph" in minilm("embed", "a", "--by", "word").error
     assert "there is no folder" in minilm("embed", "a", "--out", tmp_path / "no" / "x.npy").error
     assert "no sentence encoder" in minilm("embed", "a", "--model", model).error
+    (tmp_path / "run" / "checkpoint-3").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoint-3" / "manifest.json").write_text("{}")
+    told = minilm("embed", "a", "--model", tmp_path / "run").error
+    assert "no sentence encoder, but a run of another model" in told and "load_model" not in told
     assert "none.txt" in minilm("embed", "--data", tmp_path / "none.txt").error
     assert "a text is empty" in minilm("embed", "a", " ").error
     long = minilm("embed", "a", "b " * 15, "--model", reference_free_folder)

@@ -2,13 +2,15 @@
 
 import io
 import json
+import re
 import signal
 import sys
 
 import numpy as np
 import pytest
 
-from minilm.cli import finetune_run, main
+from minilm.cli import finetune_run, main, presets
+from minilm.errors import CheckpointError
 from minilm.models import GPT, GPTConfig, LSTMClassifier
 from minilm.pretrained import TextClassifier, from_pretrained, save_pretrained
 from minilm.training import Callback, Trainer, load_lora, read_metrics
@@ -217,15 +219,31 @@ def test_what_cannot_be_is_explained(minilm, encoder, trained, table, tmp_path):
     told = error(model=tmp_path / "nothing")
     assert "there is no" in told and "'lstm'" in told
     save_pretrained(GPT(GPTConfig(300, 8, 1, 2, 8)), None, tmp_path / "gpt")
-    assert "takes an encoder, a BERT" in error(model=tmp_path / "gpt")
+    told = error(model=tmp_path / "gpt")
+    assert "takes an encoder, a BERT such as all-minilm-l6-v2, or 'lstm'" in told and "`kind`" not in told
     assert minilm("finetune", "lstm", "--task", "classify", "--data", table, "--out", tmp_path / "own").status == 0
-    assert "a run of minilm's" in error(model=tmp_path / "own")
+    told = error(model=tmp_path / "own")
+    assert "takes an encoder" in told and "own is a run of another model" in told and "minilm." not in told
+    once = write_table(tmp_path / "once.csv", [(f"{sign}{i} {sign}x{i}", sign) for i in range(9) for sign in "ab"])
+    told = error(model="lstm", data=once)
+    assert "no word stands 2 times in the 17 texts" in told and "min_count" not in told
     three = write_table(tmp_path / "three.csv", [(f"a film {i}", "xyz"[i % 3]) for i in range(60)])
     assert "other classes than these 3: start from an encoder" in error(model=trained, data=three)
     assert not (tmp_path / "x").exists(), "nothing was made of a run that could not begin"
     resume = ["finetune", "--resume", trained]
     assert "is finished" in minilm(*resume).error
     assert "not the --out of" in minilm("finetune", "--resume", tmp_path).error
+
+
+def test_a_run_of_another_command_is_sent_to_it(minilm, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    finetune_run.save(finetune_run.Settings("m", "classify", "d.csv"), folder)
+    with pytest.raises(CheckpointError, match=f"goes on with it: minilm finetune --resume {re.escape(str(folder))}$"):
+        presets.load(folder / "run.json")
+    presets.save(presets.Settings(model="gpt", data="d.txt"), folder / "run.json")
+    told = minilm("finetune", "--resume", folder).error
+    assert f"minilm train --resume {folder}" in told and "__init__" not in told
 
 
 def test_a_resumed_run_keeps_its_settings(minilm, tmp_path):

@@ -96,6 +96,8 @@ def test_a_checkpoint_of_our_own_is_taught_too(gpt, data, tmp_path, require_pack
 def test_a_model_that_does_not_write_is_refused(tmp_path, data):
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefgh"]
     save_pretrained(BERT(BERTConfig(13, 16, 1, 2, 8, 8)), WordPieceTokenizer(tokens), tmp_path / "bert")
+    with pytest.raises(ConfigurationError, match="an LSTM learns to classify only"):
+        prepare("lstm", str(data), Options())
     with pytest.raises(ConfigurationError, match="cannot learn to answer"):
         prepare(str(tmp_path / "bert"), str(data), Options())
     with using_generator(Generator(3)):

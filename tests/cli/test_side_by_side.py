@@ -3,19 +3,22 @@
 import dataclasses
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from minilm.cli import presets
+from minilm.cli import presets, side_by_side
 from minilm.cli.run import begin, load, score, train
-from minilm.cli.side_by_side import learn_side_by_side
+from minilm.cli.side_by_side import Learned, learn_side_by_side
 from minilm.errors import TrainingError
-from minilm.training import list_checkpoints
+from minilm.training import Interrupted, list_checkpoints
 from tests.cli.test_console import wait_for
 
 SMALL = {"steps": 6, "n_layer": 1, "n_embd": 16, "batch_size": 4, "block_size": 16, "eval_every": 3, "save_every": 3}
@@ -110,3 +113,59 @@ def test_the_settings_travel_to_the_processes(start):
     run = start("gpt")
     run = dataclasses.replace(run, settings=dataclasses.replace(run.settings, steps=2))
     assert learn_side_by_side([run])[0].output.global_step == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_ctrl_c_is_heard_also_with_the_last_report(start, monkeypatch):
+    """There is nothing left to stop then, but whoever pressed it does not want what comes after the training either."""
+    messages = side_by_side._messages
+
+    def with_ctrl_c(*arguments):
+        for message in messages(*arguments):
+            if message[1] == "end":
+                os.kill(os.getpid(), signal.SIGINT)
+            yield message
+
+    monkeypatch.setattr(side_by_side, "_messages", with_ctrl_c)
+    run = start("gpt", steps=2)
+    with pytest.raises(Interrupted, match=f"{run.folder} was trained and scored"):
+        learn_side_by_side([run])
+    assert not multiprocessing.active_children()
+
+
+def test_after_ctrl_c_each_run_says_what_became_of_it():
+    """A run that could not save is not passed over; one that had not begun to train has nothing to say."""
+    folders = [SimpleNamespace(folder=Path(name)) for name in "abcd"]
+    results = {
+        3: TrainingError("a process of the training was ended from outside (status -15)"),
+        2: TrainingError("could not save c/checkpoint-7: the disk is full."),
+        1: Interrupted("interrupted at step 7 of 9; saved b/checkpoint-7."),
+        0: Learned(None, {}, 1.0),
+    }
+    processes = [SimpleNamespace(exitcode=status) for status in (0, 0, 0, -signal.SIGTERM)]
+    assert side_by_side._left_behind(folders, processes, results).splitlines() == [
+        "a was trained and scored",
+        "interrupted at step 7 of 9; saved b/checkpoint-7.",
+        "could not save c/checkpoint-7: the disk is full.",
+    ]
+    nothing = side_by_side._left_behind(folders[3:], processes[3:], {0: results[3]})
+    assert nothing == "interrupted before there was anything to save"
+
+
+@pytest.mark.parametrize(
+    "where, message",
+    [
+        ("minilm.cli.run.train", "before .*gpt was trained$"),
+        ("minilm.cli.run.score", "before .*gpt was scored: minilm eval "),
+    ],
+)
+def test_a_run_that_is_stopped_outside_of_the_trainer_says_how_far_it_came(start, monkeypatch, where, message):
+    def stop(*arguments, **named):
+        raise KeyboardInterrupt
+
+    run, told = start("gpt", steps=2), []
+    monkeypatch.setattr(side_by_side.signal, "signal", lambda *arguments: None)  # this process is to keep its own
+    monkeypatch.setattr(side_by_side.os, "setpgrp", lambda: None, raising=False)
+    monkeypatch.setattr(where, stop)
+    side_by_side._learn(0, run.folder, run.settings, "numpy", SimpleNamespace(put=told.append))
+    assert told[-1][1] == "end" and re.search(message, str(told[-1][2]))

@@ -87,11 +87,19 @@ def test_eval_scores_its_summaries(minilm, learnt, documents, tmp_path, require_
     assert json.loads(figures.read_text())["metric"] == "rouge"
 
 
+def test_documents_are_cut_for_any_metric(minilm, learnt, tmp_path):
+    """The model has learnt to read their beginning; what it does with more of them says nothing."""
+    figures = tmp_path / "figures.json"
+    done = minilm("eval", learnt, "--metric", "exact-match", "--limit", 3, "--beam", 1, "--json", figures)
+    assert done.status == 0, done.err
+    assert json.loads(figures.read_text())["documents"] == 3
+
+
 def test_what_cannot_be_summarized_is_told_kindly(minilm, learnt, documents, trained, tmp_path):
     wrong = [
         (["summarize", " ", "--model", learnt], "empty"),
         (["summarize", "one", "--file", documents, "--model", learnt], "one of them at a time"),
-        (["summarize", "one", "--model", trained], "no model that"),
+        (["summarize", "one", "--model", trained], "no model that summarizes: train one with minilm train transformer"),
         (["summarize", "--file", tmp_path / "missing.txt", "--model", learnt], "there is no file"),
         (["train", "transformer", "--data", documents, "--out", tmp_path / "a"], "--source-column"),
         (["train", "gpt", "--data", documents, "--source-column", "text", "--out", tmp_path / "a"], "--text-column"),

@@ -39,6 +39,13 @@ def test_tokens_that_the_source_has_not_keep_their_logits_to_the_last_bit():
     assert (y[..., [1, 4]] > logits[..., [1, 4]]).all()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "uint64"])
+def test_ids_may_be_integers_of_any_kind(dtype):
+    logits, scores, ids = twins.normals((1, 2, 300), 1), twins.normals((1, 2, 3), 2), np.array([[4, 1, 250]])
+    expected = F.copy_logits(Tensor(logits), Tensor(scores), ids).numpy()
+    np.testing.assert_array_equal(F.copy_logits(Tensor(logits), Tensor(scores), ids.astype(dtype)).numpy(), expected)
+
+
 @pytest.mark.parametrize("scores", [[-np.inf] * 3, [800.0, -800.0, 0.0], [-800.0, -801.0, -802.0]])
 @pytest.mark.parametrize("first", [0.0, 900.0, -np.inf])
 def test_nothing_overflows_and_nothing_is_divided_by_zero(scores, first):

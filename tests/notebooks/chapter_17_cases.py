@@ -43,6 +43,12 @@ def axpy_without_mask(x, y, out, a, n, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def axpy_that_reads_too_much(x, y, out, a, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + i, a * tl.load(x + i) + tl.load(y + i), mask=i < n)
+
+
+@triton.jit
 def axpy_without_program(x, y, out, a, n, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
     tl.store(out + i, a * tl.load(x + i, mask=i < n) + tl.load(y + i, mask=i < n), mask=i < n)
@@ -63,6 +69,7 @@ def axpy_is_checked_for_masks_programs_and_the_factor():
     check = chapter_17.check_axpy
     check(axpy)
     refused(check, axpy_without_mask, "beyond the end")
+    refused(check, axpy_that_reads_too_much, "reads beyond the end of x.*tl.load needs")
     refused(check, axpy_without_program, "was not written")
     refused(check, axpy_without_a, "a is missing")
     refused(check, nothing, "nothing was written")
@@ -86,6 +93,22 @@ def softmax_with_zeros(x, out, C, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def softmax_that_reads_too_much(x, out, C, BLOCK: tl.constexpr):
+    row, columns = tl.program_id(0), tl.arange(0, BLOCK)
+    s = tl.where(columns < C, tl.load(x + row * C + columns), -float("inf"))
+    e = tl.exp(s - tl.max(s, 0))
+    tl.store(out + row * C + columns, e / tl.sum(e, 0), mask=columns < C)
+
+
+@triton.jit
+def softmax_of_rows_of_BLOCK(x, out, C, BLOCK: tl.constexpr):
+    at, columns = tl.program_id(0) * BLOCK, tl.arange(0, BLOCK)
+    s = tl.load(x + at + columns, mask=columns < C, other=-float("inf"))
+    e = tl.exp(s - tl.max(s, 0))
+    tl.store(out + at + columns, e / tl.sum(e, 0), mask=columns < C)
+
+
+@triton.jit
 def softmax_that_overflows(x, out, C, BLOCK: tl.constexpr):
     row, columns = tl.program_id(0), tl.arange(0, BLOCK)
     s = tl.load(x + row * C + columns, mask=columns < C, other=-float("inf"))
@@ -97,6 +120,8 @@ def softmax_is_checked_for_the_columns_beyond_the_edge_and_for_overflow():
     check = chapter_17.check_row_softmax
     check(softmax)
     refused(check, softmax_with_zeros, "other=-inf")
+    refused(check, softmax_that_reads_too_much, "reads beyond the end of x")
+    refused(check, softmax_of_rows_of_BLOCK, "row i begins at i \\* C")
     refused(check, softmax_that_overflows, "subtract the row's maximum")
 
 
@@ -108,6 +133,7 @@ def keys_are_checked_for_stopping_early_and_for_the_offset():
         return list(range(0, max(min(Tk, last + (Tk - Tq if offset else 0) + 1), 0), BLOCK_K))
 
     check(keys)
+    check(lambda *sizes: np.array(keys(*sizes), int))
     refused(check, lambda b, Q, K, Tq, Tk: list(range(0, Tk, K)), "stops early")
     refused(check, lambda *sizes: keys(*sizes, offset=False), "i \\+ Tk - Tq")
     refused(check, lambda *sizes: None, "return a list")
@@ -116,8 +142,8 @@ def keys_are_checked_for_stopping_early_and_for_the_offset():
 def blocks_are_checked_for_each_limit():
     check = chapter_17.check_blocks
 
-    def blocks(registers, warps, shared, warps_limit=True, shared_limit=True, reserved=1024):
-        limits = [32, 65536 // (-(-registers * 32 // 256) * 256) // warps]
+    def blocks(registers, warps, shared, warps_limit=True, shared_limit=True, reserved=1024, unit=256):
+        limits = [32, 65536 // (-(-registers * 32 // unit) * unit) // warps]
         limits += [64 // warps] if warps_limit else []
         limits += [228 * 1024 // max(shared + reserved, 1)] if shared_limit else []
         return min(limits)
@@ -125,6 +151,8 @@ def blocks_are_checked_for_each_limit():
     check(blocks)
     refused(check, lambda *a: blocks(*a, shared_limit=False), "shared memory")
     refused(check, lambda *a: blocks(*a, warps_limit=False), "64 warps")
+    refused(check, lambda *a: blocks(*a, reserved=0), "1024 more")
+    refused(check, lambda *a: blocks(*a, unit=1), "rounded up")
 
 
 def tracing_lists_each_access_by_program_and_leaves_masked_elements_out():

@@ -26,9 +26,12 @@ def raw_softmax(s):
 RIGHT = [
     (check_perplexity, lambda p: np.exp(-np.mean(np.log(p)))),
     (check_softmax, softmax),
+    (check_softmax, lambda s: softmax(s.astype("float32"))),
     (check_attention, attention),
+    (check_attention, lambda Q, K, V: attention(Q, K, V).astype("float32").tolist()),
     (check_printed_result, np.array([0.0, 2 / 3, 1 / 3])),
     (check_printed_result, [[1.0], [-1 / 3], [1 / 3]]),
+    (check_printed_result, (0.0, 0.6667, 0.3333)),
 ]
 WRONG = [
     (check_perplexity, lambda p: ..., "fill it in"),
@@ -46,6 +49,7 @@ WRONG = [
     (check_attention, lambda Q, K, V: softmax(Q @ K.T / math.sqrt(Q.shape[-1]), 0) @ V, "those of each query must"),
     (check_attention, lambda Q, K, V: softmax(Q @ K.T / math.sqrt(Q.shape[-1])) @ (1 / V), "divides by V"),
     (check_attention, lambda Q, K, V: softmax(Q @ K.T / math.sqrt(Q.shape[-1])) / V, "could not be broadcast"),
+    (check_attention, lambda Q, K, V: (attention(Q, K, V), Q @ K.T), "return the output alone"),
     (check_printed_result, [0.0, 1.0, 1.0], "0.5777, 0.6667, 0.5777"),
     (check_printed_result, [1 / 3] * 3, "not all equal"),
     (check_printed_result, [0.0, 0.0, 1.0], "the three values must sum to 1"),

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from checks import NotYet
@@ -101,6 +102,18 @@ def climb(parameters, rate):
         value.grad = 0.0
 
 
+def zero_too_early(parameters, rate):
+    for value in parameters:
+        value.grad = 0.0
+        value.data -= rate * value.grad
+
+
+def grads_to_none(parameters, rate):
+    for value in parameters:
+        value.data -= rate * value.grad
+        value.grad = None  # backward() does value.grad += ...: it raises TypeError
+
+
 def keep_the_grad(parameters, rate):
     for value in parameters:
         value.data -= rate * value.grad
@@ -108,6 +121,7 @@ def keep_the_grad(parameters, rate):
 
 RIGHT = [
     lambda: check_neuron_gradient(neuron),
+    lambda: check_neuron_gradient(lambda *a: np.array(neuron(*a))),
     lambda: check_power(power, Value),
     lambda: check_order(in_order, Value),
     lambda: check_update(update, Value),
@@ -126,12 +140,17 @@ WRONG = [
     (lambda: check_power(lambda a, n: Value(a.data**n), Value), "do not hold a"),
     (lambda: check_power(lambda a, n: Value(a.data**n, [(a, n * a.data**n)]), Value), "exponent goes down"),
     (lambda: check_power(lambda a, n: Value(a.data**n, [(a, a.data ** (n - 1))]), Value), "factor n is missing"),
+    (lambda: check_power(lambda a, n: Value(a.data**n, (a, n * a.data ** (n - 1))), Value), "a list of the pair"),
     (lambda: check_order(recursive, Value), "a function still calls itself"),
     (lambda: check_order(as_first_reached, Value), "Being reached is not enough"),
     (lambda: check_order(every_path, Value), "walk every path"),
     (lambda: check_order(lambda root: in_order(root)[::-1], Value), "the root comes first"),
     (lambda: check_order(lambda root: [root], Value), "one that it is computed from is not"),
+    (lambda: check_order(lambda root: root, Value), "return a list of values"),
+    (lambda: check_order(lambda root: [value.data for value in in_order(root)], Value), "return a list of values"),
     (lambda: check_update(climb, Value), "up the slope"),
+    (lambda: check_update(zero_too_early, Value), "before it was used"),
+    (lambda: check_update(grads_to_none, Value), "set each to 0.0"),
     (lambda: check_update(keep_the_grad, Value), "set each to 0.0"),
     (lambda: check_update(lambda parameters, rate: None, Value), "Nothing has changed"),
 ]

@@ -56,6 +56,7 @@ def weight_vjp(x, g):
 RIGHT = [
     (check_unbroadcast, unbroadcast),
     (check_mean_vjp, mean_vjp),
+    (check_mean_vjp, lambda g, shape, axis: mean_vjp(g, shape, axis).astype("float32")),
     (check_rows_vjp, rows_vjp),
     (check_weight_vjp, weight_vjp),
     (check_transpose_vjp, lambda g, axes: g.transpose(np.argsort(axes))),

@@ -98,6 +98,19 @@ def in_place(root, g):
     return leaves
 
 
+def lowest_number_first(root, g):
+    """Right gradients, and a visit for each path."""
+    arrived, leaves = {root: g}, {}
+    while arrived:
+        step = min(arrived, key=lambda step: step.number)
+        g = arrived.pop(step)
+        if not step.inputs:
+            leaves[step] = leaves.get(step, 0) + g
+        for source, vjp in step.inputs:
+            arrived[source] = arrived.get(source, 0) + vjp(g)
+    return leaves
+
+
 def multiply(a, b, keep=lambda box: box.version):
     versions = keep(a), keep(b)
 
@@ -135,6 +148,7 @@ RIGHT = [
     (check_way_back, way_back),
     (check_cycles, CYCLES),
     (check_guarded, multiply),
+    (check_guarded, lambda a, b: list(multiply(a, b))),
 ]
 WRONG = [
     (check_accumulate, lambda total, g: ..., "must return the new sum"),
@@ -142,12 +156,14 @@ WRONG = [
     (check_accumulate, in_what_came, "belongs to somebody else"),
     (check_accumulate, lambda total, g: g.copy(), "replaced the sum"),
     (check_way_back, first_come_first_served, "highest number that is waiting"),
-    (check_way_back, every_path, "one for each path"),
+    (check_way_back, every_path, "each step once"),
+    (check_way_back, lowest_number_first, "highest number that is waiting"),
     (check_way_back, recursive, "RecursionError"),
     (check_way_back, in_place, "added to in place"),
     (check_way_back, lambda root, g: g, "return a dict"),
     (check_cycles, CYCLES | {"third": ...}, "third: answer True or False"),
     (check_cycles, CYCLES | {"third": True}, "holds the array"),
+    (check_cycles, CYCLES | {"first": "False"}, "first: answer True or False"),
     (check_cycles, CYCLES | {"fourth": False}, "x.children holds out"),
     (check_guarded, lambda a, b: multiply(a, b, keep=lambda box: 0), "without a word"),
     (check_guarded, compares_with_zero, "is no matter"),

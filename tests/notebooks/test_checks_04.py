@@ -13,6 +13,10 @@ def both_sides(f, vjp, x, v, u, h=1e-6):
     return (v * (f(x + h * u) - f(x - h * u)) / (2 * h)).sum(), (vjp(v) * u).sum()
 
 
+def one_sided(f, vjp, x, v, u, h=1e-6):
+    return (v * (f(x + h * u) - f(x)) / h).sum(), (vjp(v) * u).sum()
+
+
 def find(suspects):
     return [result.operation for result in check_operations(suspects) if not result.ok]
 
@@ -35,6 +39,7 @@ def find_with_sum(suspects):
 RIGHT = [
     (check_central, lambda f, x, h: (f(x + h) - f(x - h)) / (2 * h)),
     (check_dual, both_sides),
+    (check_dual, lambda *a: np.array(both_sides(*a))),
     (check_sneaky, lambda y, g: g - g.mean(-1, keepdims=True)),
     (check_sneaky, lambda y, g: 2 * y * (g - (g * y).sum(-1, keepdims=True))),
     (check_find, find),
@@ -48,6 +53,9 @@ WRONG = [
     (check_dual, lambda f, vjp, x, v, u: (both_sides(f, vjp, x, v, u)[0] * 2, (vjp(v) * u).sum()), "Divide by 2 h"),
     (check_dual, lambda f, vjp, x, v, u: (both_sides(f, vjp, x, v, u)[0],) * 2, "comes from vjp"),
     (check_dual, lambda f, vjp, x, v, u: (vjp(v) * u).sum(), "return two numbers"),
+    (check_dual, lambda *a: both_sides(*a)[::-1], "exchanged"),
+    (check_dual, one_sided, "forward difference"),
+    (check_dual, lambda f, vjp, x, v, u, h=1e-6: both_sides(f, vjp, x, v, u), "the step h"),
     (check_dual, lambda f, vjp, x, v, u: (v * f(x), vjp(v) * u), "sum the products"),
     (check_sneaky, lambda y, g: y * (g - (g * y).sum(-1, keepdims=True)), "that is the right gradient"),
     (check_sneaky, lambda y, g: y * 0, "zero fools the check"),

@@ -33,6 +33,8 @@ def test_count_pairs_names_a_pair_across_two_texts_and_places_that_overlap():
         chapter_05.check_count_pairs(joined)
     with pytest.raises(NotYet, match="share the middle 5"):
         chapter_05.check_count_pairs(without_overlap)
+    with pytest.raises(NotYet, match="return a dict"):
+        chapter_05.check_count_pairs(lambda texts: [pair for ids in texts for pair in zip(ids, ids[1:], strict=False)])
 
 
 def test_expand_names_an_endless_recursion_a_shift_and_strings():
@@ -46,6 +48,15 @@ def test_expand_names_an_endless_recursion_a_shift_and_strings():
     def text(token, merges):
         return chr(token) if token < 256 else "".join(text(part, merges) for part in merges[token - 256])
 
+    def one_level(token, merges):
+        return bytes([token]) if token < 256 else bytes(merges[token - 256])
+
+    with pytest.raises(NotYet, match="a part of a merge may itself be a merge"):
+        chapter_05.check_expand(one_level)
+    with pytest.raises(NotYet, match=r"bytes\(97\) is 97 zeros"):
+        chapter_05.check_expand(lambda token, merges: bytes(token))
+    with pytest.raises(NotYet, match="return bytes, not a list"):
+        chapter_05.check_expand(lambda token, merges: [token])
     with pytest.raises(NotYet, match="never ends"):
         chapter_05.check_expand(endless)
     with pytest.raises(NotYet, match="token 256 is merge number 0|stands for"):
@@ -70,7 +81,7 @@ def test_cut_word_names_the_missing_marks_and_the_shorter_piece():
         return pieces
 
     chapter_05.check_cut_word(cut)
-    with pytest.raises(NotYet):
+    with pytest.raises(NotYet, match="looked up with ## before it"):
         chapter_05.check_cut_word(lambda w, v: cut(w, v, mark=""))
     with pytest.raises(NotYet, match='"una" is longer'):
         chapter_05.check_cut_word(lambda w, v: cut(w, v - {"una"}))

@@ -25,13 +25,19 @@ def bigram(ids, V, k, once=False, turned=False, bare=False):
 )
 def test_bigram_names(mistake, message):
     chapter_06.check_bigram(bigram)
+    with pytest.raises(NotYet, match="exchanged"):
+        chapter_06.check_bigram(lambda *arguments: bigram(*arguments).T)
     with pytest.raises(NotYet, match=message):
         chapter_06.check_bigram(lambda *arguments: bigram(*arguments, **mistake))
 
 
-def backward(i, f, g, o, c, c_before, dh, dc, forget_use=False, wrong_cell=False, both=False):
+def backward(  # each flag is a mistake
+    i, f, g, o, c, c_before, dh, dc, forget_use=False, wrong_cell=False, both=False, tanh_forgotten=False
+):
     tanh_c = np.tanh(c)
     whole = dc if forget_use else dc + dh * o * (1 - tanh_c**2)
+    if tanh_forgotten:
+        whole = dc + dh * o
     do = (whole if both else dh) * tanh_c * o * (1 - o)
     dz_f = whole * (c if wrong_cell else c_before) * f * (1 - f)
     return whole * g * i * (1 - i), dz_f, whole * i * (1 - g**2), do, whole * f
@@ -43,6 +49,7 @@ def backward(i, f, g, o, c, c_before, dh, dc, forget_use=False, wrong_cell=False
         ({"forget_use": True}, "c_t is used in h_t as well"),
         ({"wrong_cell": True}, r"multiplies c_\(t-1\)"),
         ({"both": True}, "dc has no part in it"),
+        ({"tanh_forgotten": True}, "the derivative of tanh c is missing"),
     ],
 )
 def test_lstm_step_backward_names(mistake, message):
@@ -69,6 +76,25 @@ def test_clipped_names_single_clipping_scaling_up_and_a_changed_input():
     for answer, message in mistakes.items():
         with pytest.raises(NotYet, match=message):
             chapter_06.check_clipped(answer)
+
+
+def test_clipped_names_a_norm_of_zero():
+    def divides(arrays, limit):
+        norm = float(np.sqrt(sum((a**2).sum() for a in arrays)))
+        return [a * min(1.0, limit / norm) for a in arrays]
+
+    with pytest.raises(NotYet, match="their norm is 0"):
+        chapter_06.check_clipped(divides)
+
+
+def test_half_life_accepts_float32_and_names_an_infinity_of_the_wrong_sign():
+    def numpy_way(f):
+        with np.errstate(divide="ignore"):
+            return np.log(0.5) / np.log(f)
+
+    chapter_06.check_half_life(lambda f: np.inf if f == 1 else np.float32(numpy_way(f)))
+    with pytest.raises(NotYet, match="infinite"):
+        chapter_06.check_half_life(numpy_way)
 
 
 def test_half_life_names_the_sign_and_the_division_by_zero():

@@ -79,13 +79,23 @@ def test_rotary_names_direction_first_position_exponent_and_length():
     with pytest.raises(NotYet, match="keeps the length"):
         check(lambda x: 2 * rotated(x))
 
+    def in_place(x):
+        a = np.arange(len(x))[:, None] * 10000.0 ** (-np.arange(0, x.shape[1], 2) / x.shape[1])
+        x[:, 0::2] = x[:, 0::2] * np.cos(a) - x[:, 1::2] * np.sin(a)
+        x[:, 1::2] = x[:, 0::2] * np.sin(a) + x[:, 1::2] * np.cos(a)  # of the new x1
+        return x
+
+    with pytest.raises(NotYet, match="written over"):
+        check(in_place)
+
 
 def test_gradient_names_the_mask_the_scale_and_the_sum_of_softmax():
     check = chapter_07.check_gradient
 
-    def vjp(Q, K, V, dO, causal=True, scale=0.5, rows=True):
+    def vjp(Q, K, V, dO, causal=True, scale=0.5, rows=True, late=False):
         S = Q @ K.T / 2
-        P = softmax(np.where(np.tri(len(Q), dtype=bool), S, -np.inf) if causal else S)
+        P = softmax(np.where(np.tri(len(Q), dtype=bool), S, -np.inf) if causal and not late else S)
+        P = P * np.tri(len(Q)) if late else P
         dP = dO @ V.T
         dS = P * (dP - rows * (P * dP).sum(-1, keepdims=True))
         return scale * dS @ K, scale * dS.T @ Q, P.T @ dO
@@ -97,3 +107,17 @@ def test_gradient_names_the_mask_the_scale_and_the_sum_of_softmax():
         check(lambda *a: vjp(*a, scale=1.0))
     with pytest.raises(NotYet, match="subtracts"):
         check(lambda *a: vjp(*a, rows=False))
+    with pytest.raises(NotYet, match="behind the softmax"):
+        check(lambda *a: vjp(*a, late=True))
+
+
+def test_an_answer_in_float32_and_one_as_a_list_are_right():
+    def vjp(Q, K, V, dO):
+        Q, K, V, dO = (a.astype("float32") for a in (Q, K, V, dO))
+        P = softmax(np.where(np.tri(len(Q), dtype=bool), Q @ K.T / np.sqrt(Q.shape[-1]), -np.inf))
+        dP = dO @ V.T
+        dS = P * (dP - (P * dP).sum(-1, keepdims=True))
+        return [dS @ K / np.sqrt(Q.shape[-1]), dS.T @ Q / np.sqrt(Q.shape[-1]), P.T @ dO]
+
+    chapter_07.check_gradient(vjp)
+    chapter_07.check_rotary(lambda x: rotated(x.astype("float32")).tolist())

@@ -5,7 +5,9 @@ import functools
 import numpy as np
 import pytest
 
+import minilm.functional as F
 from checks import NotYet, chapter_08
+from minilm import Tensor
 from minilm.models import Transformer, TransformerConfig
 
 
@@ -22,6 +24,8 @@ def moved(labels, bos, pad):
         (lambda labels, bos, pad: np.insert(labels, 0, bos, axis=1)[:, :-1], "-100 is no token"),
         (lambda labels, bos, pad: np.insert(np.where(labels < 0, pad, labels), 0, bos, axis=1), "never read"),
         (lambda labels, bos, pad: np.roll(labels, 1, axis=1), "np.roll"),
+        (lambda labels, bos, pad: np.roll(np.where(labels < 0, pad, labels), -1, axis=1), "to the left"),
+        (lambda labels, bos, pad: moved(labels, pad, pad), "is bos"),
         (lambda labels, bos, pad: ..., "fill it in"),
     ],
 )
@@ -65,6 +69,7 @@ def test_smoothed_loss_names(answer, mistake):
         (lambda n, C, w: min(n**-0.5, n * w**-1.5), "factor"),
         (lambda n, C, w: C**-0.5 * n**-0.5, "no warm-up"),
         (lambda n, C, w: C**-0.5 * n * w**-1.5, "falls"),
+        (lambda n, C, w: C**-0.5 * min((n + 1) ** -0.5, (n + 1) * w**-1.5), "begins at 1"),
     ],
 )
 def test_learning_rate_names(answer, mistake):
@@ -73,15 +78,22 @@ def test_learning_rate_names(answer, mistake):
         chapter_08.check_learning_rate(answer)
 
 
+def test_smoothed_loss_takes_a_tensor():
+    chapter_08.check_smoothed_loss(
+        lambda z, r, eps: F.cross_entropy(Tensor(z[None]), np.array([r]), label_smoothing=eps)
+    )
+
+
 def beam(
-    next_tokens, k, alpha, penalty=True, keep_end=True, go_on=False, as_list=False, of_each=0, stop=False, count_end=1
-):
+    next_tokens, k, alpha, penalty=True, keep_end=True, go_on=False, as_list=False, of_each=0, stop=False, count_end=1,
+    narrower=False,
+):  # fmt: skip
     beginnings, ended = [((), 0.0)], []
     while beginnings and not (stop and ended):
         groups = [[((*b, t), total + np.log(p)) for t, p in next_tokens(b).items()] for b, total in beginnings]
         if of_each:  # each beginning keeps its best continuations: the usual misreading
             groups = [sorted(group, key=lambda c: -c[1])[: min(k, of_each)] for group in groups]
-        best = sorted(sum(groups, []), key=lambda c: -c[1])[: None if of_each > 1 else k]
+        best = sorted(sum(groups, []), key=lambda c: -c[1])[: None if of_each > 1 else k - narrower * len(ended)]
         ended += [c for c in best if c[0][-1] == "<eos>"]
         beginnings = [c for c in best if go_on or c[0][-1] != "<eos>"]
     alpha = alpha if penalty else 0
@@ -101,6 +113,7 @@ def beam(
         ({"of_each": 9}, "of each beginning"),
         ({"stop": True}, "stop at the first"),
         ({"count_end": 0}, "counts <eos> too"),
+        ({"narrower": True}, "however many texts have ended"),
     ],
 )
 def test_search_names(settings, mistake):
@@ -118,6 +131,12 @@ def test_parameters_counts_as_the_model_does_and_names_what_is_left_out():
     model = Transformer(TransformerConfig(vocab_size=30, block_size=8, n_layer=2, n_head=2, n_embd=8, n_hidden=12))
     assert counted(30, 8, 12, 2) == model.num_parameters()
     chapter_08.check_parameters(counted)
+    for wrong, mistake in (
+        (lambda V, C, C_h, L: counted(V, C, C_h, L) - L * (12 * C + 2 * (C_h + C)), "Biases are missing"),
+        (lambda V, C, C_h, L: counted(V, C, C_h, L) + 4 * C, "No norm stands behind"),
+    ):
+        with pytest.raises(NotYet, match=mistake):
+            chapter_08.check_parameters(wrong)
     for settings, mistake in (
         ({"attentions": 1}, "two attentions"),
         ({"norms": 2}, "three norms"),

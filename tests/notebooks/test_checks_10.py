@@ -16,6 +16,8 @@ def test_widest_lstm_names_one_too_many_and_one_too_few():
     chapter_10.check_widest_lstm(widest)
     with pytest.raises(NotYet, match="too many"):
         chapter_10.check_widest_lstm(lambda *sizes: widest(*sizes) + 1)
+    with pytest.raises(NotYet, match=r"empty.*widest_lstm\(2, 8, 10\)"):
+        chapter_10.check_widest_lstm(lambda V, C, most: max(H for H in range(1, 500) if count(V, C, H) <= most))
     with pytest.raises(NotYet, match="fits as well"):
         chapter_10.check_widest_lstm(lambda *sizes: max(widest(*sizes) - 1, 0))
 
@@ -42,6 +44,12 @@ def test_recall_batch_names(mistake, message):
     chapter_10.check_recall_batch(recall)
     with pytest.raises(NotYet, match=message):
         chapter_10.check_recall_batch(lambda *sizes: recall(*sizes, **mistake))
+
+
+def test_recall_batch_says_that_a_batch_is_a_dict():
+    for answer in (lambda *sizes: tuple(recall(*sizes).values()), lambda *sizes: {"ids": 0}):
+        with pytest.raises(NotYet, match="a batch is a dict"):
+            chapter_10.check_recall_batch(answer)
 
 
 @pytest.mark.parametrize(

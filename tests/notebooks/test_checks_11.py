@@ -36,6 +36,10 @@ def test_hide_names(settings, mistake):
 def test_hide_names_a_single_array_and_ids_that_were_changed():
     with pytest.raises(NotYet, match="two arrays"):
         chapter_11.check_hide(lambda ids, u, v, others, mask_id: 3)
+    with pytest.raises(NotYet, match="first what is shown"):
+        chapter_11.check_hide(lambda *inputs: hide(*inputs)[::-1])
+    with pytest.raises(NotYet, match="the shape is"):
+        chapter_11.check_hide(lambda *inputs: (hide(*inputs)[0][:3], hide(*inputs)[1]))
     with pytest.raises(NotYet, match="in place"):
 
         def changing(ids, u, v, others, mask_id):

@@ -16,6 +16,7 @@ from checks import NotYet, chapter_12
         (lambda losses, tokens: np.average(losses, weights=tokens), "this is the mean loss"),
         (lambda losses, tokens: np.average(np.exp(losses), weights=tokens), "take the mean of the losses first"),
         (lambda losses, tokens: None, "write the body"),
+        (lambda losses, tokens: np.exp(losses), "one number"),
     ],
 )
 def test_perplexity_of_batches_names(answer, mistake):
@@ -24,7 +25,12 @@ def test_perplexity_of_batches_names(answer, mistake):
 
 
 @pytest.mark.parametrize(
-    "options, mistake", [({"clip": False}, "clip"), ({"brevity": False}, "brevity penalty is missing")]
+    "options, mistake",
+    [
+        ({"clip": False}, "clip"),
+        ({"brevity": False}, "brevity penalty is missing"),
+        ({"geometric": False}, "geometric"),
+    ],
 )
 def test_corpus_bleu_names(options, mistake):
     with pytest.raises(NotYet, match=mistake):
@@ -66,6 +72,17 @@ def test_rouge_l_names_shared_words_without_order_and_recall_alone():
     def recall(p, r):
         return 100 * chapter_12._lcs(r.split(), p.split()) / len(r.split())
 
+    def without_gaps(p, r):
+        a, b = r.split(), p.split()
+        T = np.zeros((len(a) + 1, len(b) + 1))
+        for i, j in np.ndindex(len(a), len(b)):
+            T[i + 1, j + 1] = T[i, j] + 1 if a[i] == b[j] else 0
+        return 200 * T.max() / (len(a) + len(b))
+
+    with pytest.raises(NotYet, match="may have gaps"):
+        chapter_12.check_rouge_l(without_gaps)
+    with pytest.raises(NotYet, match="these are letters"):
+        chapter_12.check_rouge_l(lambda p, r: 200 * chapter_12._lcs(p, r) / (len(p) + len(r)))
     with pytest.raises(NotYet, match="order matters"):
         chapter_12.check_rouge_l(unordered)
     with pytest.raises(NotYet, match="recall"):

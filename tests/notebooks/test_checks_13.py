@@ -35,6 +35,12 @@ def test_problems_names_the_lie_that_got_through(mistake, message):
         chapter_13.check_problems(lambda entries, length: problems(entries, length, **mistake))
 
 
+@pytest.mark.parametrize("answer", [lambda *_: "", lambda *_: False], ids=["a string", "a boolean"])
+def test_problems_wants_a_list(answer):
+    with pytest.raises(NotYet, match="return a list"):
+        chapter_13.check_problems(answer)
+
+
 def q4_0(raw, order="halves", signed=True, shift=8):
     block = np.frombuffer(raw, dtype=[("d", "<f2"), ("q", "u1", 16)])
     low, high = block["q"] & 15, block["q"] >> 4
@@ -79,3 +85,5 @@ def test_halves_from_neighbours_names_the_way_back_and_a_row_taken_twice():
         chapter_13.check_halves_from_neighbours(lambda D: np.argsort(forward))
     with pytest.raises(NotYet, match="taken once"):
         chapter_13.check_halves_from_neighbours(lambda D: np.zeros(D, int))
+    with pytest.raises(NotYet, match="integers"):
+        chapter_13.check_halves_from_neighbours(lambda D: forward.astype(float))

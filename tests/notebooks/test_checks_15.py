@@ -1,5 +1,6 @@
 """The checkers of chapter 15: a right answer passes, and each usual mistake is named; and the simulated cache."""
 
+import numpy as np
 import pytest
 
 from checks import NotYet, chapter_15
@@ -66,6 +67,8 @@ def test_cache_bytes_names_keys_without_values_query_heads_and_the_batch():
 def test_transpose_wants_pairs():
     with pytest.raises(NotYet, match="yield pairs"):
         chapter_15.check_transpose(lambda n: None)
+    with pytest.raises(NotYet, match="yield pairs"):
+        chapter_15.check_transpose(lambda n: range(n * n))
 
 
 def test_transpose_names_missing_and_repeated_pairs_and_too_much_traffic():
@@ -79,6 +82,8 @@ def test_transpose_names_missing_and_repeated_pairs_and_too_much_traffic():
                         yield i, j
 
     check(by_blocks)
+    check(lambda n: [list(pair) for pair in by_blocks(n)])
+    check(lambda n: np.array(list(by_blocks(n))))
     with pytest.raises(NotYet, match="a line for one number"):
         check(lambda n: ((i, j) for i in range(n) for j in range(n)))
     with pytest.raises(NotYet, match="leaves out"):

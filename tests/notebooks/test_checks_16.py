@@ -32,6 +32,13 @@ def test_one_pass_names_two_passes_a_missing_factor_and_a_wrong_start():
     with pytest.raises(NotYet, match="returns the pair"):
         check(lambda scores: None)
 
+    def keeps_them(scores):
+        scores = np.fromiter(scores, float)
+        return scores.max(), np.exp(scores - scores.max()).sum()
+
+    with pytest.raises(NotYet, match="keeps the scores"):
+        check(keeps_them)
+
 
 def merge(a, b):
     top = max(a[0], b[0])
@@ -63,6 +70,14 @@ def test_merge_names_different_maxima_order_and_empty_parts():
     with pytest.raises(NotYet, match="two empty parts"):
         check(careless)
 
+    def in_place(a, b):
+        top, total, acc = merge(a, b)
+        a[2][:] = acc
+        return top, total, a[2]
+
+    with pytest.raises(NotYet, match="changes its argument in place"):
+        check(in_place)
+
 
 def by_queries(q, k, v, BLOCK_Q, BLOCK_K, scale=True):
     out = np.zeros((len(q), v.shape[1]))
@@ -81,6 +96,7 @@ def by_queries(q, k, v, BLOCK_Q, BLOCK_K, scale=True):
 def test_blocked_names_a_missing_scale_ragged_blocks_and_all_scores_at_once():
     check = chapter_16.check_blocked
     check(by_queries)
+    check(lambda *a: by_queries(*a).astype(np.float32))
     with pytest.raises(NotYet, match="not divided by sqrt"):
         check(lambda *a: by_queries(*a, scale=False))
     with pytest.raises(NotYet, match="do not divide"):
@@ -93,6 +109,17 @@ def test_blocked_names_a_missing_scale_ragged_blocks_and_all_scores_at_once():
 
     with pytest.raises(NotYet, match="inside both loops"):
         check(all_at_once)
+
+    def scores_of_a_block_and_all_keys(q, k, v):
+        s = q @ k.T
+        s /= np.sqrt(q.shape[1])
+        np.exp(s, out=s)
+        return s @ v / s.sum(1, keepdims=True)
+
+    with pytest.raises(NotYet, match="inside both loops"):
+        check(lambda q, k, v, Q, K: np.concatenate(
+            [scores_of_a_block_and_all_keys(q[i : i + Q], k, v) for i in range(0, len(q), Q)]
+        ))  # fmt: skip
 
 
 def loss(h, W, target, BLOCK, subtract=True, add_top=True):
@@ -110,6 +137,7 @@ def loss(h, W, target, BLOCK, subtract=True, add_top=True):
 def test_cross_entropy_names_the_target_the_top_and_the_memory():
     check = chapter_16.check_cross_entropy
     check(loss)
+    check(lambda *a: loss(*a).astype(np.float32))
     with pytest.raises(NotYet, match="subtract the logit"):
         check(lambda *a: loss(*a, subtract=False))
     with pytest.raises(NotYet, match="top is missing"):

@@ -71,6 +71,15 @@ def load(name, harness):
     return module
 
 
+def test_without_its_opponent_a_training_step_says_what_to_install(harness, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    step = load("training_step", harness)
+    monkeypatch.setattr(step, "version_of", lambda package: None)
+    monkeypatch.setattr(step, "machine", lambda: pytest.fail("it went on"))
+    with pytest.raises(SystemExit, match=r"PyTorch.*pip install -e '\.\[bench\]'"):
+        step.main([])
+
+
 def test_a_ratio_that_got_worse_by_more_than_the_noise_is_named(harness):
     compare = load("compare", harness)
     recorded = {"rows": {"a": {"ratio": 0.9, "noise": 0.02, "memory_ratio": 0.5}, "b": {"ratio": 1.0, "noise": 0.3}}}
@@ -101,3 +110,29 @@ def test_a_result_takes_as_long_as_its_parts_and_their_training():
     model = {"training_seconds": 100, "training_seconds_undisturbed": 90, "searches": searches}
     assert sections.seconds_in({"models": {"x": model, "y": {"seconds": 5, "rows": {"seconds": 4}}}}) == 108
     assert sections.seconds_in({"seconds": 7, "models": {"x": model}}) == 7 and sections.seconds_in({"rows": [1]}) == 0
+
+
+def test_every_section_of_the_report_names_a_command_that_is_there_its_time_and_the_machine():
+    report = (ROOT / "benchmarks" / "results" / "REPORT.md").read_text(encoding="utf-8")
+    _, *sections = re.split(r"^## ", report, flags=re.MULTILINE)
+    assert len(sections) > 20
+    for section in sections:
+        title = section.partition("\n")[0]
+        where = re.search(
+            r"^`(?:make bench ONLY=(\w+)|python benchmarks/(\w+)\.py[^`]*)` \(\d+ (?:s|min)\); .+, \d+ cores, "
+            r"\d+ threads?, load [\d.]+, Python [\d.]+, NumPy [\d.]+, \d{4}-\d\d-\d\d$",
+            section,
+            re.MULTILINE,
+        )
+        assert where, f"{title}: no line with command, time and machine"
+        assert (ROOT / "benchmarks" / f"{where[1] or where[2]}.py").is_file(), title
+
+
+def test_the_threads_of_a_result_are_those_that_trained():
+    spec = importlib.util.spec_from_file_location("sections", ROOT / "benchmarks" / "sections" / "__init__.py")
+    sections = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sections)
+    machine = {"machine": {"threads": 2}}
+    assert sections.threads_of(machine) == 2 and sections.threads_of({**machine, "threads": 1}) == 1
+    models = {"x": {"training_threads": 1}, "y": {"training_threads": None}}
+    assert sections.threads_of({**machine, "models": models}) == 1

@@ -152,3 +152,5 @@ def test_no_question_is_on_both_sides():
     assert split_conversations(talks, 0.25) == (train, held_out)
     with pytest.raises(ConfigurationError, match="between 0 and 1"):
         split_conversations(talks, 1.0)
+    with pytest.raises(DataError, match="2 conversations that all ask the same: at least two different questions"):
+        split_conversations([talks[0], talks[20]], 0.25)

@@ -65,6 +65,8 @@ def test_the_parts_follow_from_the_sources_and_the_seed_alone():
     again = split_pairs(pairs[::-1])
     assert [set(part) for part in again] == [set(part) for part in parts]
     assert set(split_pairs(pairs, seed=1)[2]) != set(parts[2])
+    with pytest.raises(DataError, match="2 pairs with 1 different sources cannot be dealt out to 3 parts"):
+        split_pairs([Pair("Go!", "Geh!"), Pair("Go.", "Los.")])
 
 
 def test_pairs_are_two_columns_of_a_table(tmp_path):

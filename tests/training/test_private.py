@@ -11,7 +11,7 @@ import pytest
 import minilm.functional as F
 from minilm import Generator, nn, no_grad
 from minilm.backend import to_numpy
-from minilm.errors import ConfigurationError, TrainingError
+from minilm.errors import CheckpointError, ConfigurationError, TrainingError
 from minilm.tensor import Tensor
 from minilm.text import OrderedBatches
 from minilm.training import (
@@ -195,6 +195,29 @@ def test_a_private_run_that_was_stopped_resumes_bit_for_bit(tmp_path):
     half = run(tmp_path / "b")
     half.train(resume_from_checkpoint=True)
     assert_same_bits(half.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "sigma, size, was, now",
+    [(2.0, 9, "noise_multiplier 1.0", "2.0"), (1.0, 10, "expected_batch 9", "10")],  # both make 4 batches an epoch
+)
+def test_a_run_is_not_resumed_with_other_noise_or_another_sampling_rate(tmp_path, sigma, size, was, now):
+    """All steps would be accounted for as if they were of the new kind: with more noise, epsilon would be too small."""
+    common = {"save_strategy": "steps", "save_steps": 2}
+    trainer(tmp_path, examples(), 1.0, per_device_train_batch_size=9, max_steps=2, **common).train()
+    other = trainer(tmp_path, examples(), sigma, per_device_train_batch_size=size, max_steps=4, **common)
+    with pytest.raises(CheckpointError, match=f"was trained with {was}, and this run has {now}"):
+        other.train(resume_from_checkpoint=True)
+    assert other.state.step == 0
+    same = trainer(tmp_path, examples(), 1.0, per_device_train_batch_size=9, max_steps=4, **common)
+    assert same.train(resume_from_checkpoint=True).global_step == 4
+
+
+def test_steps_that_were_not_private_are_not_counted_as_private(tmp_path):
+    common = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2, "per_device_train_batch_size": 8}
+    trainer(tmp_path, examples(), 0.0, kind=Trainer, **common).train()
+    with pytest.raises(CheckpointError, match="was not trained by a PrivateTrainer"):
+        trainer(tmp_path, examples(), 1.0, **common).train(resume_from_checkpoint=True)
 
 
 def test_the_trainer_knows_what_it_has_spent(tmp_path, require_package):
