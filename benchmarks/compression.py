@@ -277,7 +277,8 @@ PARTS = {"quantization": quantization, "pruning": pruning, "distillation": disti
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], help="all, if none is named")
+    told = f"some of {', '.join(PARTS)}; all, if none is named"
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], metavar="PART", help=told)
     parser.add_argument("--work", type=Path, help="keep what is trained here, and use what is there")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

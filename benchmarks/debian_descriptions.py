@@ -45,6 +45,8 @@ def main() -> None:
     parser.add_argument("translation", type=Path, help="Translation-en, also .bz2, .xz or .gz")
     parser.add_argument("out", type=Path, help="a .jsonl.gz")
     options = parser.parse_args()
+    if not options.translation.is_file():
+        parser.error(f"there is no file {options.translation}")
     chosen = list(packages(options.translation))[::EACH]
     if not chosen:
         raise DataError(f"{options.translation} has no entries with a line 'Description-en: ...'")

@@ -3,6 +3,7 @@
     make pretrained
     make bench ONLY=few_shot                         about 12 minutes on one core
     python benchmarks/few_shot.py --add --seeds 3    a set of examples more
+    python benchmarks/few_shot.py --sample 10        a short one, to see that it works (nothing is saved)
 
 SmolLM2-135M-Instruct says of sentences of film reviews (rt_polarity) whether they are positive or negative, with 0, 1,
 4 and 8 examples before the question (Brown et al. 2020, section 2). The answer is the likelier one of the two words
@@ -110,22 +111,25 @@ def main() -> None:
     """Measure, and save after each set of examples."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, nargs="*", default=SEEDS, help="of the sets of examples")
-    parser.add_argument("--sample", type=int, default=SAMPLE, help="sentences")
+    parser.add_argument("--sample", type=int, default=SAMPLE, help=f"sentences; other than {SAMPLE}: nothing is saved")
     parser.add_argument("--add", action="store_true", help="to what results/few_shot.json has already")
     options = parser.parse_args()
     facts = machine()
     reader = Reader(options.sample)
     path = RESULTS / "few_shot.json"
-    if not options.add:
+    whole = options.sample == SAMPLE
+    if whole and not options.add:
         path.unlink(missing_ok=True)
     for seed in options.seeds:
         for shots in SHOTS if seed == SEEDS[0] else SHOTS[1:]:  # without examples there is one prompt only
             run = {"shots": shots, **reader.run(shots, seed)}
             print({key: value for key, value in run.items() if key != "answers_of_the_examples"}, flush=True)
-            keep(reader, run, facts)
-    if SEEDS[0] in options.seeds:
+            if whole:
+                keep(reader, run, facts)
+    if whole and SEEDS[0] in options.seeds:
         keep(reader, {"seconds_a_sentence_with_8": reader.cost(8)}, facts)
-    print(f"  -> {path}")
+    if whole:
+        print(f"  -> {path}")
 
 
 def keep(reader: Reader, found: dict[str, Any], facts: dict[str, Any]) -> None:

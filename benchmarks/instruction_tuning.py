@@ -3,6 +3,7 @@
     make pretrained
     make bench ONLY=instruction_tuning                          about half an hour on one core
     python benchmarks/instruction_tuning.py before answers      some of the parts; the others are kept as they are
+    python benchmarks/instruction_tuning.py --steps 2 --sample 5    a short one, to see that it works (nothing is saved)
 
 SmolLM2-135M-Instruct is asked whether a review (rt_polarity) is positive or negative, and shall answer with that word.
 512 questions are learned, once each, with LoRA on the attention matrices; 200 of the held-out tenth are asked.
@@ -103,9 +104,10 @@ def part(name: str, steps: int, sample: int) -> dict[str, Any]:
 def main() -> None:
     """Run the parts that are asked for, and save after each."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], help="all, if none is named")
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--sample", type=int, default=SAMPLE, help="held-out questions")
+    told = f"some of {', '.join(PARTS)}; all, if none is named"
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], default=[], metavar="PART", help=told)
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"other than {STEPS}: nothing is saved")
+    parser.add_argument("--sample", type=int, default=SAMPLE, help=f"held-out questions; other than {SAMPLE}: as well")
     options = parser.parse_args()
     settings = {
         "model": "SmolLM2-135M-Instruct, 4-bit weights as float32",
@@ -130,7 +132,8 @@ def main() -> None:
         command = "make bench ONLY=instruction_tuning"
         headline = {n: {key: round(r[key], 3) for key in ("answer_loss", "exact_match")} for n, r in ordered.items()}
         result = {"command": command, "seconds": seconds, "headline": headline, "settings": settings, "parts": ordered}
-        print(f"  -> {save('instruction_tuning', result, facts)}")
+        if (options.steps, options.sample) == (STEPS, SAMPLE):
+            print(f"  -> {save('instruction_tuning', result, facts)}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     make pretrained
     make bench ONLY=question_answering                    a quarter of an hour on a core of its own
     python benchmarks/question_answering.py --runs FOLDER keeps the run in FOLDER, and does not train what is there
-    python benchmarks/question_answering.py --limit 100   a short one, to see that it works
+    python benchmarks/question_answering.py --limit 100   a short one, to see that it works (nothing is saved)
 
 The data are the 1,190 English questions of XQuAD (Artetxe et al. 2020), a part of SQuAD's; of its 48 articles, 7 are
 held out. Exact match and F1 are SQuAD's, in percent. Each contestant answers the same held-out questions:
@@ -93,11 +93,11 @@ def main() -> None:
     """Train, answer, print and save results/question_answering.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="folder of the run; a temporary one if it is not given")
-    parser.add_argument("--limit", type=int, help="use so many questions only")
-    parser.add_argument("--epochs", type=float, help="instead of the task's own number")
+    parser.add_argument("--limit", type=int, help="use so many questions only; nothing is saved")
+    parser.add_argument("--epochs", type=float, help="instead of the task's own number; nothing is saved")
     options = parser.parse_args()
     facts, began = machine(), time.perf_counter()
-    shortened = [f"--{name} {value}" for name, value in vars(options).items() if name != "runs" and value is not None]
+    whole = options.limit is None and options.epochs is None
     settings = dataclasses.replace(SETTINGS, limit=options.limit, epochs=options.epochs)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.runs or Path(temporary)) / "answer"
@@ -121,7 +121,7 @@ def main() -> None:
     sample = train[:: max(1, len(train) // SAMPLE)]
     seen = scored([a.text for a in answered(model, tokenizer, sample)], sample)
     result = {
-        "command": "make bench ONLY=question_answering" + (f' ARGS="{" ".join(shortened)}"' if shortened else ""),
+        "command": "make bench ONLY=question_answering",
         "threads": thread_count(),
         "settings": dataclasses.asdict(settings),
         "epochs": settings.epochs_of(task),
@@ -149,7 +149,8 @@ def main() -> None:
         print(f"{name:16} exact match {values['exact_match']:5.1f}   F1 {values['f1']:5.1f}")
     print(f"{'(on training)':16} exact match {seen['exact_match']:5.1f}   F1 {seen['f1']:5.1f}")
     result["seconds"] = time.perf_counter() - began + (figures["seconds"] if there else 0)
-    print(f"  -> {save('question_answering', result, facts)}")
+    if whole:
+        print(f"  -> {save('question_answering', result, facts)}")
 
 
 if __name__ == "__main__":

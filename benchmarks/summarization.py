@@ -2,7 +2,7 @@
 
     python benchmarks/summarization.py DATA                   DATA: a .jsonl or .csv with documents and their lines
     python benchmarks/summarization.py DATA --runs FOLDER     keeps the runs in FOLDER, and does not train what is there
-    python benchmarks/summarization.py DATA --steps 50        a short one, to see that it works
+    python benchmarks/summarization.py DATA --steps 50        a short one, to see that it works (nothing is saved)
     python benchmarks/summarization.py DATA --models copying  one of them; the other's figures stay as they are
 
 DATA of the committed figures: 16,988 descriptions of Debian packages and their synopses; debian_descriptions.py makes
@@ -78,15 +78,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="a .jsonl or .csv with the columns description and synopsis")
     parser.add_argument("--runs", type=Path, help="folder of the runs; a temporary one if it is not given")
-    parser.add_argument("--steps", type=int, help="of the training, instead of the preset's")
+    parser.add_argument("--steps", type=int, help="of the training, instead of the preset's; nothing is saved")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     options = parser.parse_args()
+    if not options.data.is_file():
+        parser.error(f"there is no file {options.data}; benchmarks/debian_descriptions.py makes one (see its top)")
     facts = machine()
     given: dict[str, Any] = {"source_column": "description", "target_column": "synopsis"}
     if options.steps is not None:
         given["steps"] = options.steps
     command = f"python benchmarks/summarization.py {options.data.name}"
-    steps = f" --steps {options.steps}" if options.steps else ""
     result: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for model in options.models:
@@ -98,7 +99,9 @@ def main() -> None:
                 result["models"] = {}
             result["models"][model] = evaluated(run, right)
             result["models"][model]["settings"]["data"] = options.data.name
-            result["models"][model]["command"] = f"{command} --models {shlex.quote(model)}{steps}"
+            if options.steps is not None:
+                continue
+            result["models"][model]["command"] = f"{command} --models {shlex.quote(model)}"
             before = known("summarization", options.models, list(MODELS))
             save("summarization", {**result, "models": before | result["models"]}, facts)
 

@@ -2,7 +2,7 @@
 
     make bench ONLY=translation                           half an hour on two cores
     python benchmarks/translation.py --runs FOLDER        keeps the runs in FOLDER, and does not train what is there
-    python benchmarks/translation.py --steps 100          a short one, to see that it works
+    python benchmarks/translation.py --steps 100          a short one, to see that it works (nothing is saved)
 
 The training is that of `minilm train transformer --data tatoeba_en_de --out runs/translate`, and of seq2seq-lstm in its
 place: 45,000 pairs of Tatoeba, sentences of at most 24 characters. The test part has about 1,900 English sentences;
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ from minilm.plots import plot_attention
 from minilm.text import references
 from minilm.training import list_checkpoints
 from minilm.training.callbacks import read_metrics
+from minilm.training.checkpoint import read_state
 
 DATA = "tatoeba_en_de"
 DRAWN = "I met Tom in the park."  # of the test part; in German the verb goes to the end
@@ -46,12 +48,27 @@ EXAMPLES = 16
 
 
 def trained(settings: pair_presets.PairSettings, folder: Path) -> pair_run.PairRun:
-    """The run in the folder as far as it has come, or else one that is trained now."""
-    if list_checkpoints(folder):
-        return pair_run.reopen(folder, pair_presets.load(folder / "run.json"))
-    run = pair_run.begin(settings, folder)
-    (folder / "threads").write_text(f"{thread_count()}\n")
-    pair_run.train(run)
+    """The run in the folder, trained to its end if it was stopped, or else one that is trained now.
+
+    Raises:
+        SystemExit: if the run has other settings, whose figures would stand in the place of these.
+    """
+    if not (checkpoints := list_checkpoints(folder)):
+        run = pair_run.begin(settings, folder)
+        (folder / "threads").write_text(f"{thread_count()}\n")
+        pair_run.train(run)
+        return run
+    there, wanted = pair_presets.load(folder / "run.json"), dataclasses.asdict(settings)
+    others = [
+        f"{name} ({value}, not {wanted[name]})"
+        for name, value in dataclasses.asdict(there).items()
+        if value != wanted[name] and name != "data"  # the same may lie elsewhere now
+    ]
+    if others:
+        sys.exit(f"{folder} holds a run with other settings: {', '.join(others)}")
+    run = pair_run.reopen(folder, there)
+    if read_state(checkpoints[-1])["step"] < there.steps:
+        pair_run.train(run, checkpoints[-1])
     return run
 
 
@@ -125,7 +142,7 @@ def examples(right: dict[str, list[str]], written: list[str]) -> list[dict[str, 
 # ----- the translations
 
 
-def evaluated(run: pair_run.PairRun) -> dict[str, Any]:
+def evaluated(run: pair_run.PairRun, pictures: Path) -> dict[str, Any]:
     """What to report of a run: its training, and BLEU and chrF of its translations of the test part."""
     model, tokenizer = pair_run.load(run.folder)
     right = references(run.data.pairs["test"])
@@ -136,16 +153,16 @@ def evaluated(run: pair_run.PairRun) -> dict[str, Any]:
     result["evaluation_threads"] = thread_count()
     result["searches"], written = searched(model, tokenizer, right, evaluate_translations)
     result["examples"] = examples(right, written)
-    result["attention"] = attention(run.settings.model, model, tokenizer)
+    result["attention"] = attention(run.settings.model, model, tokenizer, pictures)
     return result
 
 
-def attention(name: str, model: Any, tokenizer: Any) -> dict[str, str]:
+def attention(name: str, model: Any, tokenizer: Any, pictures: Path) -> dict[str, str]:
     """Draw the attention of all heads while the model writes its translation of DRAWN."""
     [[best, *_]] = hypotheses(model, tokenizer, [DRAWN])
     read, written = tokenizer.encode(DRAWN), np.array(best.ids)
     weights = model.attention_weights(read[None], np.append(tokenizer.bos_id, written[:-1])[None])  # (L, 1, H, T, Tk)
-    path = RESULTS / f"translation_attention_{name}.png"
+    path = pictures / f"translation_attention_{name}.png"
     plot_attention(weights[:, 0], tokenizer.pieces(read), tokenizer.pieces(written), path, f"{name}: {DRAWN}")
     return {"source": DRAWN, "written": tokenizer.decode(written), "picture": path.name}
 
@@ -153,19 +170,21 @@ def attention(name: str, model: Any, tokenizer: Any) -> dict[str, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, help="folder of the runs; a temporary one if it is not given")
-    parser.add_argument("--steps", type=int, help="of the training, instead of the preset's")
+    parser.add_argument("--steps", type=int, help="of the training, instead of the preset's; nothing is saved")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     options = parser.parse_args()
     facts = machine()
     given = {} if options.steps is None else {"steps": options.steps}
-    steps = f" --steps {options.steps}" if options.steps else ""
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for model in options.models:
             settings = pair_presets.resolve(model, DATA, None, given)
-            results[model] = evaluated(trained(settings, (options.runs or Path(temporary)) / model))
+            run = trained(settings, (options.runs or Path(temporary)) / model)
+            results[model] = evaluated(run, RESULTS if options.steps is None else Path(temporary))
+            if options.steps is not None:
+                continue
             before = known("translation", options.models, MODELS)  # only now: another process may have added to it
-            results[model]["command"] = f"python benchmarks/translation.py --models {model}{steps}"
+            results[model]["command"] = f"python benchmarks/translation.py --models {model}"
             save("translation", {"command": "make bench ONLY=translation", "models": before | results}, facts)
 
 

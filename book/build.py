@@ -31,6 +31,7 @@ sys.path.insert(0, str(HERE))
 from annotate import Annotator, first_sentence, is_docstring, plain_page  # noqa: E402
 from connections import Connections  # noqa: E402
 from prose import formulas_in_markdown  # noqa: E402
+from readable import readable  # noqa: E402
 from site_map import DOCUMENTS, SiteMap, html_address, relative  # noqa: E402
 from symbols import Definition, Place, SymbolTable, module_name  # noqa: E402
 
@@ -414,9 +415,14 @@ def chapter_markdown(path: Path, pages: SiteMap) -> tuple[str, dict[str, bytes]]
     from nbconvert import MarkdownExporter
 
     notebook = nbformat.read(ROOT / path, as_version=4)
+    heading = ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
+            heading = (re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE) or [heading])[-1]
             cell.source = spaced_lists(pages.rewrite(cell.source, path))
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.metadata["words"] = drawn(cell.source, heading)
     exporter = MarkdownExporter(template_name="chapter", extra_template_basedirs=[str(HERE / "templates")])
     exporter.exclude_input_prompt = exporter.exclude_output_prompt = True
     resources = {"unique_key": path.stem, "output_files_dir": f"{path.stem}_pictures"}
@@ -427,6 +433,25 @@ def chapter_markdown(path: Path, pages: SiteMap) -> tuple[str, dict[str, bytes]]
     )
     body = re.sub(r"\A\s*(# [^\n]+)", lambda found: found[1] + note, body)
     return body, resources.get("outputs", {})
+
+
+def drawn(code: str, heading: str) -> str:
+    """What a picture shows, for those who do not see it: the heading above it, its titles, the names of its axes."""
+    kinds = {"title": "", "suptitle": "", "xlabel": "across ", "ylabel": "upwards ", "label": ""}
+    found: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", "").removeprefix("set_")
+        given = [(keyword.arg, keyword.value) for keyword in node.keywords] + [(name, a) for a in node.args[:1]]
+        for kind, value in given:
+            parts = value.values if isinstance(value, ast.JoinedStr) else [value]
+            texts = [str(p.value) if isinstance(p, ast.Constant) else "…" for p in parts]
+            if kind in found and re.search(r"[^\W\d]", "".join(texts)):
+                found[kind].append(re.sub(r"\$([^$]*)\$", lambda tex: readable(tex[1]), "".join(texts)))
+    said = [first + text for kind, first in kinds.items() for text in dict.fromkeys(found[kind])]
+    words = " ".join(f"Picture: {'; '.join([heading, *said])}".split())
+    return escape(re.sub(r"[\[\]$\\{}`*]", "", words))
 
 
 def spaced_lists(markdown: str) -> str:

@@ -23,6 +23,27 @@ def on_config(config: Any) -> Any:
     return config
 
 
+WEIGHTS = [
+    (r"chapters/\d|source/kernels/README", 2.0),
+    (r"source/minilm/functional/(?!__)", 1.5),
+    (r"source/(?!minilm|kernels)|source/.*/__init__", 0.3),
+    (r"source/minilm/cli/", 0.5),
+    (r"source/kernels/.*/", 0.4),
+    (r"source/", 1.0),
+    (r"api/minilm\.kernels", 0.25),
+    (r"api/", 0.5),
+]
+"""How much a find counts in the search, by page: what explains a thing comes before what lists it. The first that fits
+counts; the rest of the site has 0.8."""
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Tell the search how much the page counts."""
+    boost = next((weight for place, weight in WEIGHTS if re.match(place, page.file.src_uri)), 0.8)
+    page.meta.setdefault("search", {}).setdefault("boost", boost)
+    return markdown
+
+
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
     """The source pages: their Markdown is a title only, and what stands below was written by annotate.py."""
     fragment = _pages(config) / "html" / f"{page.file.src_uri}.html"

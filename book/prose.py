@@ -15,6 +15,7 @@ import re
 import textwrap
 from collections.abc import Callable
 from html import escape
+from itertools import groupby
 from typing import Any
 
 from blocks import Block, aligned, formula, read_block
@@ -25,6 +26,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from formulas import MARK, latex
+from inline import with_formulas_set
 
 PARTS = ("Args", "Arguments", "Returns", "Yields", "Raises", "Attributes", "Examples", "Example", "Source", "Note")
 PART = re.compile(rf"^({'|'.join(PARTS)}):(.*)$")
@@ -125,8 +127,8 @@ def block_html(text: str, words: Callable[[str], str] | None = None) -> str:
     return "".join(html)
 
 
-# x_t, W_hh, h_(t-1): in words, such a name looks as it does in a formula. Within a formula that stands in words all of
-# it is left as it is.
+# x_t, W_hh, h_(t-1): in words, such a name looks as it does in a formula. Within a formula that stands in words and that
+# inline.py does not take for one, all of it is left as it is.
 NAME = re.compile(
     r"(?<![\w`$.∂(/^=+*<>|\\-])(?<![=+*/<>|-] )[A-Za-z]{1,2}'?_(?:[A-Za-z0-9]|[A-Za-z][A-Za-z0-9]|\([^()\s]{1,6}\))"
     r"(?! ?[=+*/^≈<>∂|-]|[\w(\[/\\])(?! [a-zA-Z]\b(?<! a))"
@@ -190,15 +192,17 @@ def _shielded(text: str) -> str:
         # a star that touches a letter on both sides, or stands alone, multiplies
         pieces[i] = re.sub(r"(?<=[\w)\]])\*(?=[\w(\[])", r"\\*", pieces[i])
         pieces[i] = re.sub(r"(?<!\S)\*(?=[a-z]\w*(?:[:, ]|$))(?![^*\n]*\*)", r"\\*", pieces[i])
-    lines = "".join(pieces).split("\n")
-    return "\n".join(line if line.startswith("    ") else _named(line) for line in lines)
+    groups = groupby("".join(pieces).split("\n"), key=lambda line: bool(line.strip()) and not line.startswith("    "))
+    return "\n".join(_named("\n".join(lines)) if words else "\n".join(lines) for words, lines in groups)
 
 
-def _named(line: str) -> str:
-    """A line of words with its names set, but for what is code or LaTeX already."""
-    pieces = re.split(r"(`+[^`]+`+|\$[^$\n]+\$)", line)
-    pieces[::2] = map(with_names_set, pieces[::2])
-    return "".join(pieces)
+def _named(text: str) -> str:
+    """Words with their formulas and names set, but for what is code or LaTeX already."""
+    for change in (with_formulas_set, with_names_set):
+        pieces = re.split(r"(`+[^`]+`+|\$[^$\n]+\$)", text)
+        pieces[::2] = map(change, pieces[::2])
+        text = "".join(pieces)
+    return text
 
 
 def _part(name: str, first: str, body: list[str], md: MarkdownIt) -> str:

@@ -159,7 +159,7 @@ class SymbolTable:
             if path in done:
                 return
             done[path.parent / "__init__.py"] = None
-            for used in self._imports(path):
+            for used in self.imports(path):
                 if used in every and used not in linked:
                     put(used)
             done[path] = None
@@ -177,7 +177,7 @@ class SymbolTable:
             put(path)
         return list(done)
 
-    def _imports(self, path: Path) -> list[Path]:
+    def imports(self, path: Path) -> list[Path]:
         """The files of the library that a file imports when it is imported itself."""
         nodes = self.modules[module_name(path)].tree.body
         names = [node.module for node in nodes if isinstance(node, ast.ImportFrom)]

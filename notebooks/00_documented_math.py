@@ -85,6 +85,13 @@ print("table (V, C) =", table.shape, "  embedded text (T, C) =", x.shape)
 # $T = 9$ the length of the text in tokens, and $C = 4$ the number of *channels*, the width of a row of the table. These
 # letters mean the same in the whole book and in the whole source. The table starts out random; training changes it.
 # [Chapter 5](05_text_to_numbers.ipynb) is about this row of the pipeline.
+#
+# The other boxes use words that come on every later page. A **layer** is a function of arrays with numbers of its own,
+# its **parameters** or *weights*; the table is one, and most others multiply by a matrix. A **network**, or *model*, is
+# a chain of layers. What stands between the first and the last is called *hidden*. **Training** changes the parameters
+# in small steps, so that the **loss**, a number that measures the errors, falls; a *batch* is the $B$ texts that one
+# step looks at together. How good a model is shows on text that was kept back from training: the *validation set*, on
+# which one may look as often as one likes, and the *test set*, on which one looks once, at the end.
 
 # %% [markdown]
 # ## 2. A language model predicts the next token
@@ -384,8 +391,11 @@ print(f"accuracy {np.mean(answers == labels):.4f}")
 # ## 8. The first program: an LSTM language model
 #
 # One article prints a language model in PyTorch: an embedding of 1000 words in 100 channels, two LSTM layers of width
-# 100 (a recurrent network; [chapter 6](06_ngram_to_lstm.ipynb) derives it), a linear layer on the last step, Adam with
-# learning rate `0.001`, cross-entropy, 100 epochs (passes) over a CSV file. It cannot run today, and could not quite run then:
+# 100, a linear layer (a product with a matrix of parameters) on the last step, Adam with learning rate `0.001`,
+# cross-entropy, 100 epochs over a CSV file. An *LSTM* is a network that reads one word after the other and carries
+# arrays along, its *hidden state*; [chapter 6](06_ngram_to_lstm.ipynb) derives it. *Cross-entropy* is the loss of section
+# 2, computed from logits. *Adam* is a rule for the steps of training (chapter 6 again), and the *learning rate* sets how
+# long they are. An *epoch* is one pass over the text. The program cannot run today, and could not quite run then:
 #
 # | what the program does | what happens | the corrected version |
 # |---|---|---|

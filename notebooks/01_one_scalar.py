@@ -395,7 +395,9 @@ source(F.add, F.multiply, F.tanh)
 # consumer's grad. Here a small function does both: it takes `g`, the derivative of the loss by the output, and returns
 # the derivative by one input. For scalars that is the same thing. For arrays a local "derivative" would be a huge
 # table, and the function never makes it; [chapter 2](02_tensors.ipynb) derives such functions. They are called
-# **vjps**.
+# **vjps**. (Two more words that stand all over the source: `@elementwise` makes an operation on Tensors, which records
+# a node, out of the function on arrays. `xp(x)` is the library that the array `x` belongs to: NumPy here, CuPy for an
+# array on a graphics card.)
 #
 # | micrograd, or a GPT in 200 lines | minilm | where |
 # |---|---|---|

@@ -65,7 +65,7 @@ rng = np.random.default_rng(0)
 # derivative of the loss by $x$, an array of the shape of $x$, here and in minilm's docstrings.)
 #
 # An engine needs this product, and never the table. How large would the table be? Take one linear layer of a small
-# network: 64 texts at a time, 512 channels in, 2048 out.
+# network, $y = x W$: 64 texts at a time, 512 channels in, 2048 out.
 
 # %% tags=["deterministic"]
 inputs, outputs = 64 * 512, 64 * 2048
@@ -163,7 +163,7 @@ matrices_figure(
 # | `()` | `(2, 3)` | both |
 #
 # In minilm no operation does this itself: the vjps of `+`, `*` and their like are plain calculus, as in section 2, and
-# the engine brings what they return to the shape of the input.
+# the engine brings what they return to the shape of the input. (`wide_sum` is `sum`; float16 it adds up in float32.)
 
 # %%
 source(unbroadcast)
@@ -226,7 +226,7 @@ print("dB:", agrees(A.T @ G, lambda B: A @ B, B, G))
 #
 # A matrix product sums over *one* index. Put $b$ and $t$ into one, by reshaping $(B, T, C)$ to $(B T, C)$, and it is
 # one product of two matrices, $dW = A^\top G$, instead of one product for each text and a sum. minilm's matmul does
-# exactly this:
+# exactly this (`_rows` is that reshaping):
 
 # %%
 source(F.matmul)
@@ -278,6 +278,10 @@ table = Tensor(np.zeros((4, 2)), requires_grad=True)
 F.embedding(places, table).backward(np.array([[1.0, 1.0], [10.0, 10.0], [100.0, 100.0]]))
 print(table.grad.tolist())
 
+# %% [markdown]
+# And `x[index]` of minilm. Where no place can be read twice, as with a slice, an assignment is enough. Otherwise
+# `add_at` adds one by one, and for the rows of a table `scatter_add_rows` does the same, faster.
+
 # %%
 source(F.getitem)
 
@@ -307,12 +311,12 @@ print("by the order itself:", agrees(g.transpose(axes), lambda x: x.transpose(ax
 # or, as `einsum` writes them, `"ij,kj->ik"` and `"ik,ij->kj"`.
 #
 # To get the gradient of an operand, let $G$ and the operand **change places**, with their letters. That holds for every
-# product of sums. The reason is that $L = \sum G_{ij} A_{ik} B_{kj}$, summed over all letters, is symmetric in its
+# such sum of products. The reason is that $L = \sum G_{ij} A_{ik} B_{kj}$, summed over all letters, is symmetric in its
 # three factors, and its derivative by one of them is the sum with that factor left out. (Where a letter stands in one
 # operand alone, it is summed away there, and $G$ cannot bring it back: then the gradient is repeated along it, as in
 # section 3.)
 #
-# The scores of attention, for a batch $b$ of heads: $S_{bqk} = \sum_d Q_{bqd} K_{bkd}$.
+# The scores of attention, for each text $b$ of a batch: $S_{bqk} = \sum_d Q_{bqd} K_{bkd}$.
 
 # %% tags=["deterministic"]
 Q, K, G = rng.normal(size=(2, 3, 4)), rng.normal(size=(2, 5, 4)), rng.normal(size=(2, 3, 5))

@@ -268,8 +268,8 @@ class Pushing:
 
 
 # %% [markdown]
-# A **residual connection** adds a layer's input to its output, $y \leftarrow y + f(y)$. A Transformer has two of them
-# in each block, and this one change made deep networks trainable. Each doubles the number of paths: through $f$, and
+# A **residual connection** adds a layer's input to its output, $y \leftarrow y + f(y)$. A Transformer (chapter 8) has
+# two of them in each of its blocks, and this one change made deep networks trainable. Each doubles the number of paths: through $f$, and
 # past it. Count the visits of `push`, and how often minilm computes the gradient of the tanh:
 
 
@@ -380,8 +380,8 @@ figure
 # %% [markdown]
 # (What is left after each step. Within a step the first engine holds all ten arrays, minilm fewer: the way back of a
 # sum needs none of its inputs, so they are freed at once.) The saw teeth are the collector's
-# visits. Real activations are a hundred times larger, and the peak is what decides whether a model fits. In minilm
-# there is no cycle, by two rules:
+# visits. In a real network the arrays of the way forward, its *activations*, are a hundred times larger, and the peak
+# is what decides whether a model fits. In minilm there is no cycle, by two rules:
 #
 # - A node points to what it was computed from, never the other way. A `Tensor` knows the node that made it; the node
 #   does not know the Tensor that holds its output. (Where it must, for `retain_grad`, it has a weak reference.)

@@ -173,7 +173,8 @@ figure
 # ## Byte-pair encoding: make the frequent short
 #
 # A row of bytes is long. An attention layer compares every position with every other, so a row that is four times as
-# long costs sixteen times as much there, and the same context holds a quarter of the text.
+# long costs sixteen times as much there, and the same *context*, the number of positions that a model reads at once,
+# holds a quarter of the text.
 #
 # Words would be short rows, but there is no end of words, and names and typing errors are not in any list. *Byte-pair
 # encoding* (Gage 1994; Sennrich, Haddow and Birch 2016) lies between the two. It starts with bytes and repeats one
@@ -207,8 +208,8 @@ def merge(ids, pair, new):
 
 
 # %% [markdown]
-# The example from Gage's article, step by step. Of pairs that are equally frequent we take the one with the smallest
-# ids.
+# An example that many explanations use, step by step. Of pairs that are equally frequent we take the one with the
+# smallest ids.
 
 # %% tags=["deterministic"]
 ids = list(b"aaabdaaabac")

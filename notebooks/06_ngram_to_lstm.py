@@ -65,15 +65,17 @@ figure = new_figure()
 figure.set_size_inches(5.2, 4.6)
 axes = figure.subplots()
 image = axes.imshow(table / table.sum(axis=1, keepdims=True), cmap="Blues")
-axes.set_xticks(range(27), letters, fontsize=8)
-axes.set_yticks(range(27), letters, fontsize=8)
-axes.set(xlabel="next letter", ylabel="this letter")
+shown = letters.replace(" ", "·")
+axes.set_xticks(range(27), shown, fontsize=8)
+axes.set_yticks(range(27), shown, fontsize=8)
+axes.set(xlabel="next letter (· is the space)", ylabel="this letter")
 figure.colorbar(image, label="$p(\\mathrm{next} \\mid \\mathrm{this})$", shrink=0.8)
 figure
 
 # %% [markdown]
-# Look back further and the guesses get better, until they do not. There are $71^5$ different rows of five characters,
-# about two thousand million. Most of them never stand in the text that we count. What has not been seen gets the
+# Look back further and the guesses get better, until they do not. To see it, keep some text back: what is *held out* is
+# not counted (and later not trained on), only measured. There are $71^5$ different rows of five characters, about two
+# thousand million. Most of them never stand in the text that we count. What has not been seen gets the
 # probability 0, and a single 0 makes the whole text impossible.
 
 # %% tags=["deterministic"]
@@ -143,7 +145,7 @@ figure
 # \underbrace{U^\top \bar z_{t+1}}_{\text{from the future}}, \qquad
 # \bar z_t = (1 - h_t^2) \odot \bar h_t .$$
 #
-# It has to be computed from the last step to the first. The parameters are used at every step, so their gradients are
+# ($\odot$ multiplies element by element.) It has to be computed from the last step to the first. The parameters are used at every step, so their gradients are
 # sums over time:
 #
 # $$\bar U = \sum_t \bar z_t h_{t-1}^\top, \qquad \bar W = \sum_t \bar z_t x_t^\top, \qquad \bar b = \sum_t \bar z_t .$$
@@ -190,7 +192,8 @@ print("dW, dx equal   ", np.allclose(layer.weight_ih_l0.grad.numpy(), dW), np.al
 #
 # A product of $T - t$ factors. If each shrinks a vector to 0.9 of its length, 50 steps shrink it to a half per cent;
 # if each stretches it by 1.1, to a hundred times its length. There is no middle (Bengio, Simard and Frasconi 1994).
-# We measure it, with an orthogonal matrix times a factor for $U$, and small inputs.
+# We measure it with small inputs, and for $U$ a factor times an orthogonal matrix $Q$: that turns a vector and keeps its
+# length, so the factor is all that $U$ stretches or shrinks.
 
 # %%
 def gradient_by_distance(layer, T=80, C=32):
@@ -230,12 +233,12 @@ axes = figure.subplots()
 for colour, (name, norms) in zip(COLOURS, curves.items()):
     axes.semilogy(range(len(norms) - 1, -1, -1), norms, color=colour, label=name, linestyle="-" if "RNN" in name else "--")
 axes.set(xlabel="steps back from the end", ylabel="norm of the gradient by $x_t$", ylim=(1e-12, 1e3))
-axes.legend(frameon=False, fontsize=9, ncols=2)
+axes.legend(frameon=False, fontsize=9, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
 figure
 
 # %% [markdown]
 # Straight lines on a logarithmic axis: exponentials. With the factor 1.0 the tanh still shrinks a little at every
-# step. An explosion can be cut off (*clipping*: if the norm of all gradients is above a limit, scale them down to
+# step, and with 2.5 it takes most of the growth away, but not all. An explosion can be cut off (*clipping*: if the norm of all gradients is above a limit, scale them down to
 # it). A gradient that has vanished cannot be brought back. The dashed curves are explained next.
 #
 # ## The LSTM: a sum instead of a product
@@ -252,14 +255,15 @@ figure
 # \end{aligned}$$
 #
 # where $z_i, z_f, z_g, z_o$ are four blocks of $W x_t + U h_{t-1} + b$, and $\sigma(z) = 1 / (1 + e^{-z})$ lies
-# between 0 and 1. The way back along the cells is
+# between 0 and 1, with the derivative $\sigma (1 - \sigma)$. The way back along the cells is
 #
 # $$\bar c_{t-1} = f \odot \bar c_t + \dots$$
 #
-# A product of the forget gates alone. Where the network has learnt $f = 1$, the gradient runs back undamaged, as far
-# as it needs to; with $f = 0$ it forgets at will. The dashed curves above show both: with a forget bias of 0 the
-# gates stand at $\sigma(0) = 1/2$ and half is lost at every step, faster than in the RNN. With a bias of 3,
-# $f = \sigma(3) = 0.95$, and the gradient hardly falls. So many start the training of an LSTM with a positive bias.
+# (the dots are what comes by way of $h_{t-1}$, as in the RNN). From cell to cell, a product of the forget gates alone.
+# Where the network has learnt $f = 1$, the gradient runs back undamaged, as far as it needs to; with $f = 0$ it forgets
+# at will. The dashed curves above show both: with a forget bias of 0 the gates stand at $\sigma(0) = 1/2$ and half is
+# lost at every step, faster than in the RNN. With a bias of 3, $f = \sigma(3) = 0.95$, and the gradient hardly falls. So
+# many start the training of an LSTM with a positive bias.
 
 # %% tags=["deterministic"]
 sigma = 1 / (1 + np.exp(-3.0))
@@ -362,7 +366,7 @@ axes.plot(curve, color=COLOURS[1], alpha=0.5, label="LSTM, training")
 axes.plot(STEPS, final, "D", color=COLOURS[1], label="LSTM, held out")
 for n in (1, 2, 3, 4):
     axes.axhline(losses[n], color=GREY, linestyle="--", linewidth=1)
-    axes.text(STEPS - 2, losses[n] + 0.03, f"{n}-gram", ha="right", color=GREY, fontsize=9)
+    axes.text(STEPS + 9, losses[n], f"{n}-gram", va="center", color=GREY, fontsize=9)
 axes.set(xlabel="step of 16 windows of 64", ylabel="loss, nats a character", xlim=(0, STEPS + 5), ylim=(1.5, 4.4))
 axes.legend(frameon=False)
 figure
@@ -401,7 +405,7 @@ with no_grad():
 print("by hand as the library:", np.allclose(gates["h"], output.numpy()[0], atol=1e-5))
 
 # %% [markdown]
-# Some units have a meaning that we can name. We look for the one that follows best whether we are in a line of
+# Some units (a *unit* is one of the 96 numbers of $h_t$) have a meaning that we can name. We look for the one that follows best whether we are in a line of
 # capitals, the speaker's name, and for the one that follows how far we are into a word.
 
 # %%
@@ -557,5 +561,5 @@ check_half_life(half_life)
 #   [gru.py](../minilm/functional/gru.py): one operation for a whole sequence.
 # - [kernels/lstm_cell](../kernels/lstm_cell): the fast path, on threads and as a Triton kernel.
 # - [examples/documents_lstm.py](../examples/documents_lstm.py): the corrected program, from a CSV file to a test loss.
-# - [tests/functional/test_recurrent.py](../tests/functional): the operation equals its composed twin, value and
-#   gradient.
+# - [tests/functional/test_recurrent.py](../tests/functional/test_recurrent.py): the operation equals the same equations
+#   made of small operations, value and gradient.

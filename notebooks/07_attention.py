@@ -148,7 +148,7 @@ def attention(Q, K, V):
 # %%
 q_colour, k_colour, v_colour, o_colour = COLOURS[0], COLOURS[1], COLOURS[2], COLOURS[5]
 matrices_figure([
-    [("Q", (3, 2), q_colour), "@", ("K^T", (2, 5), k_colour), "=", ("S", (3, 5), GREY), "softmax", ("P", (3, 5), GREY)],
+    [("Q", (3, 2), q_colour), "@", ("Kᵀ", (2, 5), k_colour), "=", ("S", (3, 5), GREY), "softmax", ("P", (3, 5), GREY)],
     [("P", (3, 5), GREY), "@", ("V", (5, 4), v_colour), "=", ("O", (3, 4), o_colour)],
 ], cell=0.24)  # fmt: skip
 
@@ -482,6 +482,7 @@ for axes, (t, s_) in zip(figure.subplots(1, 3, sharey=True), ((0, 0), (5, 0), (9
     axes.set_title(f"q at t = {t}, k at s = {s_}: product {product:.2f}", fontsize=8)
     axes.set(xlim=(-1.3, 1.3), ylim=(-0.6, 1.3), aspect="equal", xlabel="channel 1")
     axes.grid(color="#dddddd", linewidth=0.6)
+figure.axes[0].set_ylabel("channel 2")
 figure
 
 # %% [markdown]
@@ -599,7 +600,7 @@ with_positions, learned = train(positions=True)
 without_positions, stuck = train(positions=False)
 
 # %% [markdown]
-# The weights are inside the fused operation. To see them we compute them again from the layer's own queries and keys.
+# The layer returns the outputs alone. To see the weights we compute them again from its own queries and keys.
 
 # %%
 def attention_map(model, ids):

@@ -127,7 +127,7 @@ for name, tokenizer, order in (("characters, order 5", char, 5), ("BPE of 500, o
 
 # %% [markdown]
 # The second model has a far larger perplexity. Is it worse? **The two numbers cannot be compared.** A token of the
-# second is more than two characters: there are fewer of them, and each is harder to guess. What both have in common
+# second is almost two characters: there are fewer of them, and each is harder to guess. What both have in common
 # is the text. The negative log-likelihood of the *whole text* is the same question to both, so divide it by something
 # that does not depend on the tokenizer:
 #
@@ -173,7 +173,12 @@ for name, guess in filters.items():
 # F_{1,k} = \frac{2 \, \text{precision}_k \, \text{recall}_k}{\text{precision}_k + \text{recall}_k}.$$
 #
 # Precision: of those it called spam, how many were? Recall: of the spam, how much was found? $F_1$ is their harmonic
-# mean, which is small if either is small. *Macro* $F_1$ is the mean over the classes, each counted alike.
+# mean, which is small if either is small. Put both fractions in, and it becomes one, which is 0 (and not $0 / 0$)
+# also for a filter that calls nothing spam:
+#
+# $$F_{1,k} = \frac{2\, C_{kk}}{\sum_i C_{ik} + \sum_j C_{kj}}.$$
+#
+# *Macro* $F_1$ is the mean over the classes, each counted alike.
 
 # %%
 figure = new_figure()
@@ -197,9 +202,9 @@ for name, guess in filters.items():
     C = confusion_matrix(guess, true, n_classes=2)
     tp, found, real = C[1, 1], C[:, 1].sum(), C[1].sum()
     precision, recall = tp / found if found else float("nan"), tp / real
-    by_hand = 2 * tp / (found + real)
-    macro = f1(guess, true)
-    print(f"{name:8} precision {precision:.3f}  recall {recall:.3f}  F1 of spam {by_hand:.3f}  macro F1 {macro:.3f}")
+    by_hand, library = 2 * tp / (found + real), f1(guess, true, average=None)[1]
+    print(f"{name:8} precision {precision:.3f}  recall {recall:.3f}  F1 of spam {by_hand:.3f}, "
+          f"the library {library:.3f}  macro F1 {f1(guess, true):.3f}")  # fmt: skip
 
 # %% [markdown]
 # By macro $F_1$ the filter that does nothing is the worst, as it should be. Whether the eager or the careful one is
@@ -276,7 +281,7 @@ for name, candidate in candidates.items():
 # shared n-grams. ROUGE-L takes the *longest common subsequence*, the longest row of words that stands in both in the
 # same order, gaps allowed, with $m$ words in the reference, $n$ in the prediction and $L$ in the subsequence:
 #
-# $$P = \frac{L}{n}, \quad R = \frac{L}{m}, \quad \text{ROUGE-L} = \frac{2 P R}{P + R}.$$
+# $$P = \frac{L}{n}, \quad R = \frac{L}{m}, \quad \text{ROUGE-L} = \frac{2 P R}{P + R} = \frac{2 L}{m + n}.$$
 #
 # The subsequence is found by filling a table: $T_{ij}$ is its length for the first $i$ words of one and the first $j$
 # of the other,

@@ -54,10 +54,10 @@ def learn_side_by_side(chosen: Sequence[Run]) -> list[Learned]:
     processes = [context.Process(target=_learn, args=arguments, daemon=True) for arguments in work]
     results: dict[int, Any] = {}
     stopping = StopSignals()  # noted, since an exception may come where it is lost: in a finalizer, in a callback
-    with shared_cores(len(chosen)):
-        for process in processes:
-            process.start()
     with _display(chosen) as show, stopping:
+        with shared_cores(len(chosen)), _deaf_to_ctrl_c():
+            for process in processes:
+                process.start()
 
         def listen() -> None:
             for place, kind, content in _messages(reports, processes, results):
@@ -83,6 +83,19 @@ def learn_side_by_side(chosen: Sequence[Run]) -> list[Learned]:
     if errors:
         raise errors[0]
     return [results[place] for place in range(len(processes))]
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes that are started here never hear Ctrl-C, not even before `_learn` begins; this one does afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _left_behind(chosen: Sequence[Run], processes: Sequence[Any], results: dict[int, Any]) -> str:

@@ -29,12 +29,12 @@ import numpy as np
 import minilm.functional as F
 from minilm.compression.matrices import Int4Matrix, Int8Matrix, QuantizedMatrix
 from minilm.errors import BackendError, CheckpointError, ConfigurationError
-from minilm.models import MODELS
 from minilm.nn import Embedding, Linear, Module
 from minilm.nn.linear import ACTIVATIONS
 from minilm.tensor import Tensor, is_grad_enabled, unwrap
 from minilm.text import Tokenizer
 from minilm.training.checkpoint import (
+    described_model,
     load_tokenizer_of,
     model_config,
     read_arrays,
@@ -220,22 +220,17 @@ def load_quantized(folder: str | os.PathLike[str]) -> tuple[Module, Tokenizer | 
     Raises:
         CheckpointError: if the folder is missing or damaged, or holds no quantized model.
     """
-    import json
-
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"there is no folder {folder}")
     state = read_state(folder)
     if not isinstance(state.get("quantized"), Mapping):
         raise CheckpointError(f"{folder} holds a model that is not quantized: read it with minilm.training.load_model")
+    shared = state["quantized"].get("shared")
+    if not isinstance(shared, Mapping) or not all(isinstance(name, str) for name in shared.values()):
+        raise CheckpointError(f"{folder} does not describe which layers share their weights: {shared!r}")
+    model = described_model(folder)
     arrays = read_arrays(folder, "model.safetensors")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        kind, config_kind = MODELS[config["model"]]
-        model = kind(config_kind(**config["config"]))
-        shared = dict(state["quantized"]["shared"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder} does not describe a model of minilm: {error}") from error
     made: dict[str, QuantizedMatrix] = {}
 
     def small(name: str, layer: Module) -> Module | None:

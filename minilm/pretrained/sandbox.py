@@ -31,7 +31,7 @@ from jinja2.visitor import NodeTransformer
 
 from minilm.errors import CheckpointError
 
-LONGEST_SOURCE = 100_000  # characters; published templates have up to about 20,000
+LONGEST_SOURCE = 50_000  # characters; published templates have up to about 20,000
 STEPS, STEPS_OF_A_MESSAGE = 1_000_000, 20_000  # the budget: seconds, at the most
 LONGEST = 200_000  # the size of anything; and twice the size of the messages
 LONGEST_NUMBER = 256  # bits

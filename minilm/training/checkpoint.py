@@ -31,7 +31,7 @@ import numpy as np
 from minilm.errors import CheckpointError, TrainingError
 from minilm.models import MODELS
 from minilm.nn import Module
-from minilm.text import Tokenizer, tokenizer_from_json
+from minilm.text import Tokenizer, load_tokenizer
 from minilm.text.files import usual_mode
 
 FORMAT = 1
@@ -161,7 +161,7 @@ def find_checkpoint(path: str | os.PathLike[str], best: bool = False) -> Path:
         raise CheckpointError(f"{path} holds no checkpoint-N folder: is it the --out of a training run?")
     if best:
         name = _read_json(found[-1], "trainer_state.json").get("best_checkpoint")
-        if name and (path / name).is_dir():
+        if isinstance(name, str) and _NAME.fullmatch(name) and (path / name).is_dir():
             return path / name
     return found[-1]
 
@@ -246,35 +246,65 @@ def load_weights(folder: Path, model: Module) -> None:
 def load_tokenizer_of(folder: Path) -> Tokenizer | None:
     """The tokenizer inside a checkpoint, or None."""
     path = folder / "tokenizer.json"
-    return tokenizer_from_json(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
+    return load_tokenizer(path) if path.is_file() else None
 
 
 def _numbers_in(folder: Path, name: str) -> int:
-    """How many numbers a .safetensors file of a checkpoint holds, by its header alone."""
+    """How many numbers a .safetensors file of a checkpoint holds, by its header alone; a byte of int4 holds two."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(folder / name, "np") as file:
-            return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118 - no mapping
+            shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118 - no mapping
     except (OSError, SafetensorError) as error:
         raise CheckpointError(_damaged(folder, f"{name} cannot be read ({error})")) from error
+    return sum(math.prod(shape) * (2 if key.endswith(".int4") else 1) for key, shape in shapes.items())
 
 
-def _check_size(folder: Path, name: str, sizes: Mapping[str, Any]) -> None:
-    """Refuse a config.json whose model is larger than the file of its weights, before the model takes its memory.
+def _check_size(folder: Path, kind: str, config: Any) -> None:
+    """Refuse a configuration whose model is larger than the file of its weights, before the model takes its memory.
 
-    Counted are the numbers that a model of these sizes has at the least: the embedding, and of each block or layer the
-    matrices that all have.
+    Counted are the numbers that a model of these sizes has at the least: the embeddings, of each block or layer the
+    matrices that all have, and the head of a classifier.
     """
-    V, T, C, H, L = (
-        value if type(value := sizes.get(key, default)) is int else default
-        for key, default in (("vocab_size", 0), ("block_size", 0), ("n_embd", 0), ("n_hidden", 0), ("n_layer", 1))
-    )
-    least = V * C + (H * C + L * H * H if "lstm" in name else L * (C * C + H * C))
+    keys = ("vocab_size", "block_size", "n_embd", "n_hidden", "n_layer", "n_segment", "num_labels")
+    sizes = {key: getattr(config, key, 1 if key == "n_layer" else 0) for key in keys}
+    if wrong := [key for key, size in sizes.items() if type(size) is not int]:
+        raise CheckpointError(_damaged(folder, f"{wrong[0]} is {sizes[wrong[0]]!r} in config.json: sizes are integers"))
+    V, T, C, H, L, S, K = sizes.values()
+    least = V * C + (H * C + L * H * H if "lstm" in kind else L * (C * C + H * C)) + S * C
+    least += T * C if kind.startswith(("bert", "gpt")) else 0  # others compute their positions
+    least += K * max(C, H) if kind == "lstm-classifier" else K * C if kind.endswith("-classification") else 0
     there = _numbers_in(folder, "model.safetensors")
     if least > there or T * C > max(there, LARGEST_TABLE):
         what = f"config.json claims {V:,} tokens, {L:,} layers of width {C:,} and {H:,}, a context of {T:,}"
         raise CheckpointError(_damaged(folder, f"{what}, and model.safetensors has {there:,} numbers"))
+
+
+def described_model(folder: Path) -> Module:
+    """A new model of the sizes in config.json of a (verified) checkpoint.
+
+    Raises:
+        CheckpointError: if there is no such model, or model.safetensors is too small for it.
+    """
+    content = _read_json(folder, "config.json")
+    if content.get("model") not in list(MODELS):
+        name = content.get("class") or content.get("model")
+        raise CheckpointError(
+            f"{folder} holds a model of the class {name}, which minilm does not know: build it yourself and use "
+            f"minilm.training.load_weights"
+        )
+    kind, config_kind = MODELS[content["model"]]
+    try:
+        config = config_kind(**content["config"])
+        _check_size(folder, content["model"], config)
+        model: Module = kind(config)
+    except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        what = f"config.json does not describe a {content['model']} ({error})"
+        raise CheckpointError(_damaged(folder, what)) from error
+    return model
 
 
 def load_model(path: str | os.PathLike[str], best: bool = True) -> tuple[Module, Tokenizer | None]:
@@ -287,27 +317,13 @@ def load_model(path: str | os.PathLike[str], best: bool = True) -> tuple[Module,
     """
     folder = find_checkpoint(path, best=best)
     verify(folder)
-    config = _read_json(folder, "config.json")
-    if config.get("model") not in list(MODELS):
-        name = config.get("class") or config.get("model")
-        raise CheckpointError(
-            f"{folder} holds a model of the class {name}, which minilm does not know: build it yourself and use "
-            f"minilm.training.load_weights"
-        )
-    kind, config_kind = MODELS[config["model"]]
-    try:
-        _check_size(folder, config["model"], config["config"])
-        model = kind(config_kind(**config["config"]))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        what = f"config.json does not describe a {config['model']} ({error})"
-        raise CheckpointError(_damaged(folder, what)) from error
+    model = described_model(folder)
     load_weights(folder, model)
     tokenizer = load_tokenizer_of(folder)
-    if tokenizer is not None and tokenizer.vocab_size > config["config"].get("vocab_size", tokenizer.vocab_size):
+    vocab_size = model.config.vocab_size
+    if tokenizer is not None and tokenizer.vocab_size > vocab_size:
         raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, but the model knows only "
-            f"{config['config']['vocab_size']}: it belongs to another model"
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, but the model knows only {vocab_size}: it "
+            "belongs to another model"
         )
     return model.eval(), tokenizer

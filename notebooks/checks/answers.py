@@ -72,7 +72,10 @@ def expect(
             raise NotYet(f"{where}: got {shown(found)}, expected {shown(right)}. {hint}")
     if found.shape != right.shape:
         raise NotYet(f"{where}: the result has the shape {found.shape}, expected {right.shape}")
-    raise NotYet(f"{where}: got {shown(found)}, expected {shown(right)}")
+    off = ""
+    if shown(found) == shown(right):  # large arrays, or a difference behind the last digit that is shown
+        off = f"; the largest difference is {np.abs(found - right).max():.2g}"
+    raise NotYet(f"{where}: got {shown(found)}, expected {shown(right)}{off}")
 
 
 def tolerances(got: Any, rtol: float = 1e-9, atol: float = 1e-9) -> tuple[float, float]:

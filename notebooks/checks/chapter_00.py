@@ -89,7 +89,10 @@ def check_attention(attention: Callable[..., Any]) -> None:
     ]
     mistakes += [(wrong, "This divides by V: the output is the sum of weight times value.") for wrong in (P @ (1 / V),)]
     where = "for random Q (3, 4), K (5, 4), V (5, 2)"
-    expect(call(attention, Q, K, V, what=where[4:]), P @ V, where, mistakes)
+    got = call(attention, Q, K, V, what=where[4:])
+    if isinstance(got, tuple):
+        raise NotYet(f"{where}: got {len(got)} things; return the output alone")
+    expect(got, P @ V, where, mistakes)
     q, k, v = np.array([[1.0], [0.0], [1.0]]), np.array([[1.0], [1.0], [0.0]]), np.array([[0.0], [1.0], [1.0]])
     expected = _softmax(q @ k.T) @ v
     expect(call(attention, q, k, v), expected, "for the example of the article as three positions of width 1")
@@ -105,7 +108,7 @@ def check_printed_result(V: Any) -> None:
         raise NotYet(f"V has three values, one for each position; got {shown(np.asarray(V))}")
     P = _softmax(np.outer([1.0, 0.0, 1.0], [1.0, 1.0, 0.0]))
     output = P @ values
-    if not np.allclose(output, 1 / 3, atol=1e-6):
+    if not np.allclose(output, 1 / 3, rtol=0, atol=1e-4):  # 0.3333 is near enough
         hint = ""
         if abs(output[1] - 1 / 3) < 1e-6:
             hint = " The second output is right: its weights are equal, so the three values must sum to 1, and they do."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
 
 from checks import NotYet
 from checks.answers import call, expect, shown
@@ -30,7 +32,7 @@ def check_neuron_gradient(neuron_gradient: Callable[..., Any]) -> None:
         ]
         where = f"for w={w}, x={x}, b={b}, t={t}: (dL/dw, dL/dx, dL/db)"
         got = call(neuron_gradient, w, x, b, t)
-        if not isinstance(got, tuple | list) or len(got) != 3:
+        if not isinstance(got, tuple | list | np.ndarray) or np.shape(got) != (3,):
             raise NotYet(f"return three numbers, (dL/dw, dL/dx, dL/db); got {shown(got)}")
         expect(got, right, where, mistakes)
     print("Right: one factor for each step along the path.")
@@ -45,7 +47,8 @@ def check_power(power: Callable[..., Any], Value: type) -> None:  # noqa: N803 -
             raise NotYet(f"return a Value, not {shown(u)}: the graph must know what it was computed from")
         if abs(u.data - base**n) > 1e-12:
             raise NotYet(f"{base} to the power {n} is {base**n:.6g}, and the Value holds {shown(u.data)}")
-        if not any(pair[0] is a for pair in u.inputs):
+        pairs = [pair for pair in u.inputs if isinstance(pair, tuple | list) and len(pair) == 2]
+        if len(pairs) != len(u.inputs) or not any(pair[0] is a for pair in pairs):
             raise NotYet("the inputs of the result do not hold a: give Value a list of the pair (a, local derivative)")
         if len(u.inputs) != 1:
             raise NotYet(f"the result has {len(u.inputs)} inputs; n is a constant, so a is the only one")
@@ -86,7 +89,9 @@ def _check_listing(in_order: Callable[..., Any], root: Any, what: str, count: in
     limit, steps = 40 * count + 1000, [0]
     counted = _Counted(limit, steps, what)
     got = counted.run(in_order, root)
-    listed = list(got)
+    listed = list(got) if isinstance(got, Iterable) else [got]
+    if not isinstance(got, Iterable) or not all(isinstance(value, type(root)) for value in listed):
+        raise NotYet(f"{what}: return a list of values, got {shown(got)}")
     position: dict[int, int] = {}
     for i, value in enumerate(listed):
         if id(value) in position:
@@ -155,13 +160,17 @@ def check_update(update: Callable[..., Any], Value: type) -> None:  # noqa: N803
     got = [value.data for value in values]
     mistakes = [
         ([1.05, -2.4], "That goes up the slope: subtract rate times grad."),
-        ([1.0, -2.0], "Nothing has changed: assign to value.data (a loop variable of its own does not change it)."),
+        (
+            [1.0, -2.0],
+            "Nothing has changed: assign to value.data (not to the loop's variable), and set the grad to 0 after the "
+            "step (here perhaps it was 0 before it was used).",
+        ),
         ([0.5, 2.0], "The rate is missing."),
         ([0.95, -2.0], "Only the first of the two changed."),
     ]
     expect(got, [0.95, -1.6], "data 1 and -2, grads 0.5 and -4, rate 0.1", mistakes)
     left = [value.grad for value in values]
-    if any(left):
+    if any(grad is None or grad != 0 for grad in left):
         raise NotYet(
             f"the grads are still {left}: the next backward() adds to what is there, so set each to 0.0 after the step"
         )

@@ -51,10 +51,12 @@ def check_dual(both_sides: Callable[..., Any]) -> None:
     forward = float(v @ ((f(x + h * u) - f(x - h * u)) / (2 * h)))
     for given, right, what in ((vjp, forward, "a right vjp"), (wrong, 2 * forward, "a vjp that is twice too large")):
         got = call(both_sides, f, given, x, v, u, what=what)
-        if not isinstance(got, tuple | list) or len(got) != 2:
+        if not isinstance(got, tuple | list | np.ndarray) or len(got) != 2:
             raise NotYet(f"return two numbers, (<v, Ju>, <Jᵀv, u>); got {shown(got)}")
         if np.shape(got[0]) or np.shape(got[1]):
             raise NotYet("the two sides are numbers: sum the products of the elements")
+        if given is wrong and np.allclose((got[1], got[0]), (forward, right), rtol=1e-5):
+            raise NotYet(f"{what}: the two numbers are exchanged; <v, Ju> comes from f and stands first")
         one_sided = float(v @ ((f(x + h * u) - f(x)) / (2 * h)))
         mistakes: list[Mistake] = [
             (2 * forward, "Divide by 2 h."),
@@ -65,6 +67,15 @@ def check_dual(both_sides: Callable[..., Any]) -> None:
         hint = "It repeats the first: the second number comes from vjp(v), not from f."
         swapped = [(forward, hint)] if given is wrong else []
         expect(got[1], right, f"{what}: the second number, <Jᵀv, u>", swapped, rtol=1e-5)
+    h = 0.01  # so large that one sees which difference it is
+    central = float(v @ (f(x + h * u) - f(x - h * u))) / (2 * h)
+    mistakes = [
+        (float(v @ (f(x + h * u) - f(x))) / h, "That is the forward difference: its error falls with h, not with h²."),
+        (float(v @ (f(x) - f(x - h * u))) / h, "That is the backward difference: its error falls with h, not with h²."),
+        (forward, "The step h that was passed in is not used."),
+    ]
+    got = call(both_sides, f, vjp, x, v, u, h, what="h = 0.01")
+    expect(got[0], central, "h = 0.01: the first number, <v, Ju>", mistakes, rtol=1e-6)
     print("Right: two evaluations of f and one of the vjp, whatever the size.")
 
 

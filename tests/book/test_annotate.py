@@ -117,6 +117,41 @@ def test_a_parameter_hides_the_function_of_its_name(table):
     assert local_names(ast.parse("def f(a, *b):\n    c = 1").body[0]) == {"a", "b", "c"}
 
 
+def test_names_in_one_line_of_a_list_are_read_in_the_order_of_the_line():
+    text = "Read them in this order.\n\n    task, run   what, and how\n    begin, end  the rest\n"
+    assert mentioned_order(["begin", "end", "run", "task"], text) == ["task", "run", "begin", "end"]
+
+
+def test_the_kernels_are_read_as_the_ladder_in_their_readme_climbs(table):
+    order = [path.as_posix() for path in table.files if path.parts[0] == "kernels"]
+    ladder = (ROOT / "kernels/README.md").read_text(encoding="utf-8").partition("## The ladder")[2]
+    linked = [f"kernels/{name}" for name in re.findall(r"\]\(([\w/]+\.py)\)", ladder.partition("\n## ")[0])]
+    assert len(linked) > 25 and [path for path in order if path in linked] == linked
+    place = {path: i for i, path in enumerate(order)}
+    for path in order:
+        if "triton" in path:
+            assert place["kernels/host.py"] < place[path], path
+        if path != "kernels/__init__.py":  # a folder says what it holds before its files
+            folder = path.rpartition("/")[0]
+            assert place[f"{folder}/__init__.py"] <= place[path], path
+    for helper, user in (("attention/arguments", "attention/blocked"), ("rnn/sequence", "lstm_cell/threaded")):
+        assert place[f"kernels/{helper}.py"] == place[f"kernels/{user}.py"] - 1
+
+
+def test_what_several_files_of_a_floor_use_is_read_before_they_are(table):
+    """But for what the docstrings put later on purpose: the class that applies the update rules, say."""
+    order = {module_name(path): i for i, path in enumerate(table.files)}
+    early = {}
+    for module in table.modules.values():
+        if not module.is_package:
+            for used in (module_name(path) for path in table.imports(module.path)):
+                if order[used] > order[module.name] and used.rpartition(".")[0] == module.name.rpartition(".")[0]:
+                    early.setdefault(used, []).append(module.name)
+    later = {*("tensor.recording", "tensor.changes", "optim.optimizer", "functional.erf", "functional.precision")}
+    several = {used.removeprefix("minilm.") for used, users in early.items() if len(users) > 1}
+    assert {used for used in several - later if not used.startswith("cli.")} == set()
+
+
 def test_every_registered_operation_has_tests_and_a_page(connections):
     assert set(connections.home_of) >= {n for n, op in OPERATIONS.items() if op.body.__module__.startswith("minilm.")}
     for name in connections.home_of:
@@ -204,3 +239,30 @@ def test_a_document_with_several_titles_gets_one():
     text = "# A\n\n# B\n\n## C\n\n```sh\n# not a title\n```\n"
     assert one_title(text) == "# A\n\n## B\n\n### C\n\n```sh\n# not a title\n```\n"
     assert one_title("# A\n\n## B\n") == "# A\n\n## B\n"
+
+
+def test_what_has_one_name_twice_has_one_anchor(table):
+    """Two of an id, and the search fails at every word of that place: a property and its setter."""
+    module = module_of("class A:\n    @property\n    def x(self):\n        return 1\n\n"
+                       "    @x.setter\n    def x(self, value):\n        pass\n")
+    page = Annotator(table).page(module.path, address, module.source).html
+    assert page.count("<code>x</code></h3>") == 2 and page.count('id="A.x"') == 1
+
+
+def test_words_for_markdown_keep_the_signs_of_code():
+    from build import _plain
+
+    assert _plain("a_b, `no_grad` and [c]") == r"a\_b, `no_grad` and \[c]"
+
+
+def test_a_picture_is_described_by_its_heading_titles_and_axes():
+    from build import drawn
+
+    code = """
+fig.suptitle("What is kept")
+ax.set(xlabel="step", ylabel=r"$\\alpha$ of [x]")
+ax.plot(x, label=f"{n}"); ax.plot(y, label="mean"); ax.plot(z, label="mean")
+"""
+    words = "Picture: Masks; What is kept; across step; upwards α of x; mean"
+    assert drawn(code, "Masks") == words
+    assert drawn("figure", "The `cache`") == "Picture: The cache"

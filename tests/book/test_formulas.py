@@ -6,6 +6,7 @@ from html import unescape
 
 import pytest
 from blocks import aligned, read_block
+from inline import with_formulas_set
 from readable import readable
 
 from annotate import rows_of
@@ -172,8 +173,33 @@ def test_where_nothing_sets_a_formula_it_can_be_read(tex, plain):
     assert readable(tex) == plain
 
 
-def test_the_names_of_a_formula_are_set_in_words_and_whole_formulas_there_left_as_they_are():
-    html = render("x_t goes through W_hh; sum_i (x_i - mean) = 0, `h_t` and sm_90 stay.\n\n    q_t  [ drawn ]\n")
-    assert [found for found in re.findall(r"\\\((.*?)\\\)", html)] == ["x_{t}", "W_{hh}"]
-    assert "<code>h_t</code> and sm_90 stay" in html and "(x_i - mean) = 0" in html and "q_t  [ drawn ]" in html
+def test_the_names_and_the_formulas_in_a_sentence_are_set_and_what_words_complete_is_left():
+    html = render("x_t goes through W_hh; so y' =\n1/x, `h_t` and sm_90 stay, dW = sum of x_i g.\n\n    q_t  [ drawn ]\n")
+    assert re.findall(r"\\\((.*?)\\\)", unescape(html)) == ["x_{t}", "W_{hh}", "y'=1/x"]
+    assert "<code>h_t</code> and sm_90 stay" in html and "dW = sum of" in html and "q_t  [ drawn ]" in html
     assert as_markdown("So x_t.\n\nArgs:\n    x_t: one\n") == "So $x_{t}$.\n\nArgs:\n    x_t: one"
+
+
+@pytest.mark.parametrize(
+    "words, shown",
+    [
+        ("From ∂y_i/∂x_j = y_i (δ_ij - y_j): it", r"From $\partial y_{i}/\partial x_{j}=y_{i}\,(\delta _{ij}-y_{j})$: it"),
+        ("so e^y = x, and a b^2 = c.", "so $e^{y}=x$, and a $b^{2}=c$."),
+        ("At k = 1 greedy", "At $k=1$ greedy"),
+        *(
+            (left, left)
+            for left in (
+                "k = 1 .. n",
+                "dx = g [low <= x <= high]",
+                "y = weight x / sqrt(mean(x²) + eps)",
+                "y[.., j, ..] = x[.., k, ..]",
+                "x = x + attention(x)",
+                "<v, J u> = <Jᵀ v, u>",
+                "D=128, axis=-1 and a -> b",
+                "- b = c^2 -\n- d + e",
+            )
+        ),
+    ],
+)
+def test_a_formula_in_a_sentence_is_set_as_a_whole_or_not_at_all(words, shown):
+    assert with_formulas_set(words) == shown

@@ -124,7 +124,8 @@ def test_stopped_after_its_last_step_a_run_has_its_time_from_the_log(minilm, enc
         assert minilm(*run).status == 130
     assert minilm("finetune", "--resume", tmp_path / "run").status == 0
     last = [m for m in read_metrics(tmp_path / "run" / "metrics.jsonl") if "tokens_per_second" in m][-1]
-    assert figures(tmp_path / "run")["seconds"] == pytest.approx(last["tokens"] / last["tokens_per_second"], rel=0.1)
+    logged = last["tokens"] / last["tokens_per_second"]
+    assert logged <= figures(tmp_path / "run")["seconds"] < logged + 60, "with the time of the preparations"
 
 
 def test_an_lstm_starts_from_nothing(minilm, table, tmp_path):

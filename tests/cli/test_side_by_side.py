@@ -116,6 +116,27 @@ def test_the_settings_travel_to_the_processes(start):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_a_process_that_is_still_being_started_does_not_hear_ctrl_c(start):
+    """A terminal sends it to all, and a process leaves the group of the first one only when Python is there."""
+    pressed = []
+
+    def press():
+        end = time.monotonic() + 60
+        while not (children := multiprocessing.active_children()) and time.monotonic() < end:
+            time.sleep(0.001)
+        for child in children:
+            os.kill(child.pid, signal.SIGINT)
+            pressed.append(child)
+
+    run = start("gpt", steps=3)
+    thread = threading.Thread(target=press)
+    thread.start()
+    learned = learn_side_by_side([run])
+    thread.join()
+    assert learned[0].output.global_step == 3 and pressed
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
 def test_ctrl_c_is_heard_also_with_the_last_report(start, monkeypatch):
     """There is nothing left to stop then, but whoever pressed it does not want what comes after the training either."""
     messages = side_by_side._messages

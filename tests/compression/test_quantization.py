@@ -1,6 +1,8 @@
 """A quantized model: what is replaced, what it computes, what it weighs, and that a file gives it back."""
 
+import hashlib
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -211,17 +213,49 @@ def test_files_that_cannot_be_used_are_told(tmp_path):
         load_quantized(tmp_path / "small")
 
 
-def test_a_file_whose_integers_are_of_another_model_is_refused(tmp_path):
-    import hashlib
+def rewritten(folder, name, change):
+    """A file of a checkpoint changed on purpose: its manifest vouches for it."""
+    path = folder / name
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest["files"][name] = {"size": path.stat().st_size, "sha256": digest}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
+
+def test_a_file_whose_integers_are_of_another_model_is_refused(tmp_path):
     save_quantized(tmp_path / "small", quantize(built(MODELS["gpt"])))
-    config = tmp_path / "small" / "config.json"
-    config.write_text(config.read_text().replace('"n_embd": 64', '"n_embd": 32'))
-    manifest = json.loads((tmp_path / "small" / "manifest.json").read_text())
-    manifest["files"]["config.json"] = {
-        "size": config.stat().st_size,
-        "sha256": hashlib.sha256(config.read_bytes()).hexdigest(),
-    }
-    (tmp_path / "small" / "manifest.json").write_text(json.dumps(manifest))
+    rewritten(tmp_path / "small", "config.json", lambda content: content["config"].update(n_embd=32))
     with pytest.raises(CheckpointError, match="other sizes"):
+        load_quantized(tmp_path / "small")
+
+
+HUGE = {"vocab_size": 10**6, "block_size": 10**9, "n_embd": 2**14, "n_hidden": 2**18, "n_layer": 10**6}
+
+
+@each_model
+@pytest.mark.parametrize("key", HUGE)
+def test_sizes_that_the_integers_do_not_vouch_for_take_no_memory(tmp_path, make, key):
+    model = quantize(built(make), bits=4, embedding_bits=4)
+    save_quantized(tmp_path / "small", model)
+    rewritten(tmp_path / "small", "config.json", lambda content: content["config"].update({key: HUGE[key]}))
+    if not hasattr(model.config, key):
+        return
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="config.json claims .*, and model.safetensors has"):
+            load_quantized(tmp_path / "small")
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shared", [None, [1], 3, {"blocks.0": 3}, {"token_embedding": ["x"]}])
+def test_a_list_of_shared_layers_that_is_none_is_refused(tmp_path, shared):
+    save_quantized(tmp_path / "small", quantize(built(MODELS["gpt"])))
+    change = {"quantized": {"shared": shared}}
+    rewritten(tmp_path / "small", "trainer_state.json", lambda state: state.update(change))
+    with pytest.raises(CheckpointError, match="does not describe"):
         load_quantized(tmp_path / "small")

@@ -55,7 +55,7 @@ WRONG = [
     (check_dual, lambda f, vjp, x, v, u: (vjp(v) * u).sum(), "return two numbers"),
     (check_dual, lambda *a: both_sides(*a)[::-1], "exchanged"),
     (check_dual, one_sided, "forward difference"),
-    (check_dual, lambda f, vjp, x, v, u, h=1e-6: both_sides(f, vjp, x, v, u), "the step h"),
+    (check_dual, lambda f, vjp, x, v, u, h=1e-6: both_sides(f, vjp, x, v, u), "The step h"),
     (check_dual, lambda f, vjp, x, v, u: (v * f(x), vjp(v) * u), "sum the products"),
     (check_sneaky, lambda y, g: y * (g - (g * y).sum(-1, keepdims=True)), "that is the right gradient"),
     (check_sneaky, lambda y, g: y * 0, "zero fools the check"),

@@ -113,6 +113,42 @@ def test_sizes_that_the_weights_do_not_vouch_for_take_no_memory(tmp_path: Path, 
     assert peak < 16 << 20
 
 
+BERT = {"vocab_size": 9, "block_size": 4, "n_layer": 1, "n_head": 1, "n_embd": 4, "n_hidden": 4}
+LIES: list[tuple[str, dict[str, object]]] = [
+    ("bert", {}),  # the sizes of the published one, which nothing in the file has
+    ("gpt", {}),
+    ("llama", {}),
+    ("transformer", {}),
+    ("bert", BERT | {"n_segment": 10**8}),
+    ("bert", BERT | {"block_size": 10**7}),
+    ("bert-sequence-classification", BERT | {"num_labels": 10**8}),
+    ("bert-token-classification", BERT | {"num_labels": 10**8}),
+]
+
+
+@pytest.mark.parametrize("kind, sizes", LIES, ids=str)
+def test_what_a_configuration_leaves_out_or_only_some_models_have_takes_no_memory(
+    tmp_path: Path, kind: str, sizes: dict[str, object]
+) -> None:
+    folder = tmp_path / "checkpoint-1"
+    save_checkpoint(folder, small_model("gpt"), TOKENIZER)
+    replace_config(folder, json.dumps({"model": kind, "config": sizes}))
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match="config.json claims .*, and model.safetensors has"):
+            load_model(folder)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", [3, [], "../checkpoint-3", "checkpoint-99", "", "/", "checkpoint-3/../checkpoint-4"])
+def test_the_name_of_the_best_checkpoint_is_one_of_this_run(run: Path, name: object) -> None:
+    state = run / "checkpoint-6" / "trainer_state.json"
+    state.write_text(json.dumps(json.loads(state.read_text()) | {"best_checkpoint": name}))
+    assert find_checkpoint(run, best=True) == run / "checkpoint-6"
+
+
 def test_missing_files_and_a_broken_manifest_are_found(run: Path) -> None:
     (run / "checkpoint-6" / "config.json").unlink()
     with pytest.raises(CheckpointError, match="config.json is missing"):
