@@ -349,6 +349,16 @@ def kept(path: Path, compute: Callable[[], Any]) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def check_settings(work: Path) -> None:
+    """Refuse a folder with figures of other settings: they would not be computed again."""
+    data = {"data": DATA, "least": LEAST, "longest": LONGEST, "drawings": DRAWINGS}
+    trained = {"model": MODEL, "larger": LARGER, "pre-training": PRETRAINING, "dropout": DROPOUT}
+    tuned = {"fine-tuning": FINETUNING, "seeds": SEEDS, "rates": RATES, "tried": TRIED}
+    settings = json.loads(json.dumps({**data, **trained, **tuned}))
+    if kept(work / "settings.json", lambda: settings) != settings:
+        raise SystemExit(f"{work} holds figures that were found with other settings: use another folder, or empty it")
+
+
 def main() -> None:
     """Pre-train, fine-tune, print and save results/masked_words.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -369,6 +379,7 @@ def main() -> None:
 
 def measured(work: Path, steps: int | None) -> dict[str, Any]:
     """All figures; what the folder has already is not computed again."""
+    check_settings(work)
     began, read = time.perf_counter(), read_labelled(DATA)
     train_part, held_out_part = split_labelled(read, (0.9, 0.1))
     tokenizer = vocabulary([example.text for example in train_part])

@@ -28,10 +28,11 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(HERE))
 
+from readable import readable  # noqa: E402
+
 from annotate import Annotator, first_sentence, is_docstring, plain_page  # noqa: E402
 from connections import Connections  # noqa: E402
 from prose import formulas_in_markdown  # noqa: E402
-from readable import readable  # noqa: E402
 from site_map import DOCUMENTS, SiteMap, html_address, relative  # noqa: E402
 from symbols import Definition, Place, SymbolTable, module_name  # noqa: E402
 

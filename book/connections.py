@@ -43,7 +43,8 @@ TAUGHT: dict[str, str] = {
     "13": "minilm/pretrained minilm/models/llama.py minilm/inspection/logit_lens.py",
     "14": "minilm/training/lora.py minilm/training/finetuning.py minilm/nn/lora.py minilm/generation/prompting.py "
     "minilm/text/instructions.py",
-    "15": "kernels/matmul kernels/tiles.py minilm/plots/roofline.py minilm/functional/checkpoint.py",
+    "15": "kernels/matmul kernels/tiles.py minilm/plots/roofline.py minilm/functional/checkpoint.py "
+    "minilm/functional/fused_linear.py minilm/functional/fused_norm.py",
     "16": "kernels/attention/loops.py kernels/attention/blocked.py kernels/attention/threaded.py "
     "kernels/cross_entropy/blocked.py minilm/functional/attention.py",
     "17": "kernels/attention/triton_forward.py kernels/attention/triton_backward.py kernels/attention/triton.py "

@@ -53,6 +53,17 @@ def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
     return fragment.read_text(encoding="utf-8")
 
 
+NOT_FOUND = """<!doctype html><html lang="en"><meta charset="utf-8"><title>No such page - minilm</title>
+<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<body style="font-family: sans-serif; margin: 3rem auto; max-width: 30rem; padding: 0 1rem">
+<h1>No such page</h1><p>There is nothing at this address. <a href="/">The start page</a> leads to all there is.</p>"""
+
+
+def on_post_template(output_content: str, template_name: str, **_: Any) -> str:
+    """What a server shows where no page is: the theme's needs files, and nobody knows from which folder it is shown."""
+    return NOT_FOUND if template_name == "404.html" else output_content
+
+
 TEX = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 
 

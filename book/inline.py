@@ -2,9 +2,9 @@
 
     with_formulas_set("so that e^y = x holds")        # so that $e^{y}=x$ holds
 
-A formula is a run of words that could each be a part of one, with a sign in it that sentences do not have. What goes on
-in words ("dW = sum over the steps") is left as it was written, and so is what is in doubt: a formula in plain characters
-can be read, half of one set and half not is worse.
+A formula is a run of words that could each be a part of one, with a sign in it that sentences do not have. What goes
+on in words ("dW = sum over the steps") is left as it was written, and so is what is in doubt: a formula in plain
+characters can be read, half of one set and half not is worse.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _set(run: list[str]) -> list[str]:
 
 def _balanced(text: str) -> bool:
     """True if every bracket and bar has its other half, the opening one first."""
-    text = re.sub(r"[^][()|]", "", text)
+    text = re.sub(r" \| |[^][()|]", "", text)  # p(a | b): a bar that stands alone
     while shorter := re.sub(r"\(\)|\[\]|\|\|", "", text):
         if shorter == text:
             return False

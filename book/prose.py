@@ -19,6 +19,7 @@ from itertools import groupby
 from typing import Any
 
 from blocks import Block, aligned, formula, read_block
+from inline import with_formulas_set
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from pygments import highlight
@@ -26,7 +27,6 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from formulas import MARK, latex
-from inline import with_formulas_set
 
 PARTS = ("Args", "Arguments", "Returns", "Yields", "Raises", "Attributes", "Examples", "Example", "Source", "Note")
 PART = re.compile(rf"^({'|'.join(PARTS)}):(.*)$")
@@ -127,8 +127,8 @@ def block_html(text: str, words: Callable[[str], str] | None = None) -> str:
     return "".join(html)
 
 
-# x_t, W_hh, h_(t-1): in words, such a name looks as it does in a formula. Within a formula that stands in words and that
-# inline.py does not take for one, all of it is left as it is.
+# x_t, W_hh, h_(t-1): in words, such a name looks as it does in a formula. Within what looks like a formula, and is none
+# for inline.py, all is left as it is.
 NAME = re.compile(
     r"(?<![\w`$.∂(/^=+*<>|\\-])(?<![=+*/<>|-] )[A-Za-z]{1,2}'?_(?:[A-Za-z0-9]|[A-Za-z][A-Za-z0-9]|\([^()\s]{1,6}\))"
     r"(?! ?[=+*/^≈<>∂|-]|[\w(\[/\\])(?! [a-zA-Z]\b(?<! a))"
@@ -188,12 +188,15 @@ def _paragraphs(text: str) -> list[str]:
 def _shielded(text: str) -> str:
     """Text of a docstring as Markdown: stars between words and underscores are no emphasis there."""
     pieces = re.split(r"(`+[^`]+`+|\$[^$\n]+\$)", text)
-    for i in range(0, len(pieces), 2):
-        # a star that touches a letter on both sides, or stands alone, multiplies
-        pieces[i] = re.sub(r"(?<=[\w)\]])\*(?=[\w(\[])", r"\\*", pieces[i])
-        pieces[i] = re.sub(r"(?<!\S)\*(?=[a-z]\w*(?:[:, ]|$))(?![^*\n]*\*)", r"\\*", pieces[i])
+    pieces[::2] = map(_products, pieces[::2])
     groups = groupby("".join(pieces).split("\n"), key=lambda line: bool(line.strip()) and not line.startswith("    "))
     return "\n".join(_named("\n".join(lines)) if words else "\n".join(lines) for words, lines in groups)
+
+
+def _products(text: str) -> str:
+    """Words whose stars are emphasis: one that touches a letter on both sides, or stands alone, multiplies."""
+    text = re.sub(r"(?<=[\w)\]])\*(?=[\w(\[])", r"\\*", text)
+    return re.sub(r"(?<!\S)\*(?=[a-z]\w*(?:[:, ]|$))(?![^*\n]*\*)", r"\\*", text)
 
 
 def _named(text: str) -> str:
@@ -312,7 +315,8 @@ def as_markdown(docstring: str) -> str:
                 continue
         flush()
         pieces = re.split(r"(`+[^`]+`+|\$[^$\n]+\$)", line)
-        pieces[::2] = [p.replace("<", "&lt;").replace("*", "\\*").replace("[", "&#91;") for p in pieces[::2]]
+        pieces[::2] = [p.replace("<", "&lt;").replace("[", "&#91;") for p in pieces[::2]]
+        pieces[::2] = [p.replace("*", "\\*") if in_list else _products(p) for p in pieces[::2]]
         lines.append("".join(pieces) if in_list else _named("".join(pieces)))
     flush()
     return opening + "\n".join(lines)

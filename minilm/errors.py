@@ -6,8 +6,19 @@ built-in error a Python programmer would expect, so that `except ValueError` sti
 """
 
 
+LONGEST_MESSAGE = 2000  # characters
+
+
 class MinilmError(Exception):
     """Base of the errors below: what the command line prints as one message and exit status 1."""
+
+    def __str__(self) -> str:
+        """The message. It may quote a file from a stranger: what is too long is left out in the middle, and what is
+        no character to be seen, such as a command to the terminal, is written as its number."""
+        text = super().__str__()
+        if len(text) > LONGEST_MESSAGE:
+            text = f"{text[: LONGEST_MESSAGE // 2]} ... {text[-LONGEST_MESSAGE // 2 :]}"
+        return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 class DataError(MinilmError, ValueError):

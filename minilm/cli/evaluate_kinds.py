@@ -15,6 +15,7 @@ from typing import Any
 from minilm.cli import pair_presets
 from minilm.cli import run as runs
 from minilm.cli.data import PARTS, TABLES, Sizes, encode, open_data, read_source
+from minilm.cli.finetune_classify import longest_text
 from minilm.cli.finetune_task import TEST_QUESTIONS, TEST_TEXTS
 from minilm.cli.output import facts, say, table
 from minilm.cli.pair_presets import PairSettings, is_pair_run
@@ -254,18 +255,20 @@ def accuracy(
 ) -> dict[str, Any]:
     """Accuracy, macro F1 and confusion matrix of a table with a text and a class on each row.
 
-    Without `data`: of the texts that `minilm finetune` held out.
+    Without `data`: of the texts that `minilm finetune` held out, as much of each as it read.
     """
     from minilm.pretrained import TextClassifier
 
+    longest = None
     if data is None:
-        own = (run.parent if (run / "manifest.json").is_file() else run) / TEST_TEXTS
+        folder = run.parent if (run / "manifest.json").is_file() else run
+        own = folder / TEST_TEXTS
         if not own.is_file():
             raise DataError(
                 f"{run} comes without texts of its own: name some with their classes, --data with a .csv, .tsv or "
                 ".jsonl file"
             )
-        data, text_column, label_column = str(own), "text", "label"
+        data, text_column, label_column, longest = str(own), "text", "label", longest_text(folder)
     rows = _labelled(data, text_column, label_column, errors)  # type: ignore[arg-type]
     if limit is not None and limit < len(rows):  # from all over: data are often sorted by class
         rows = [rows[i * len(rows) // limit] for i in range(limit)]
@@ -273,7 +276,7 @@ def accuracy(
     K = model.config.num_labels
     known = own_class_names(run, model)
     names = known if set(labels) <= set(known) else class_names(labels, K)
-    encode = TextClassifier(model, tokenizer, names).encode
+    encode = TextClassifier(model, tokenizer, names, longest).encode
     examples = [{**encode(t), "labels": names.index(k)} for (t, _), k in zip(rows, labels, strict=True)]
     examples.sort(key=lambda example: len(example["input_ids"]))  # little padding
     batches = OrderedBatches(examples, CLASSIFIED_AT_ONCE)

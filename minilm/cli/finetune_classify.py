@@ -89,6 +89,18 @@ def prepare(model_path: str, data: str, options: Options) -> Task:
     return task
 
 
+def longest_text(folder: Path) -> int:
+    """How many tokens of a text the run in a folder has read.
+
+    Raises:
+        CheckpointError: if its run.json is missing or damaged.
+    """
+    try:
+        return json.loads((folder / "run.json").read_text(encoding="utf-8"))["max_length"] or LONGEST
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'run.json'} does not say how the run was made ({error!r})") from error
+
+
 def _bert(path: str, names: list[str], options: Options) -> TextClassifier:
     wanted = f"--task classify takes an encoder, a BERT such as {SENTENCES}, or {LSTM!r}"
     if is_own_run(path):

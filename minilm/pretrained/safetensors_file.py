@@ -14,7 +14,6 @@ Large models come in several files with an index, `model.safetensors.index.json`
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 
 from minilm.errors import CheckpointError
 from minilm.pretrained.stored import MOST_AXES, StoredTensor, check_extents, count, map_file
+from minilm.text import strict_json
 from minilm.text.files import usual_mode
 
 LONGEST_HEADER = 100_000_000  # the limit of the published reader
@@ -73,8 +73,8 @@ def parse_json(raw: bytes, where: str) -> dict[str, Any]:
         CheckpointError: if they are none.
     """
     try:
-        value = json.loads(raw.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # nesting, too, may be meant to do harm
+        value = strict_json.parse_json(raw.decode("utf-8"))
+    except ValueError as error:
         raise CheckpointError(f"{where}: its JSON cannot be read ({error}): the file is damaged") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{where}: its JSON is a {type(value).__name__}, and should be an object")

@@ -43,15 +43,18 @@ def map_file(path: Path, least: int, what: str) -> np.ndarray:
     """
     try:
         size = os.stat(path).st_size
-        if not path.is_file():
-            raise CheckpointError(f"{path} is not a file: {what} is one")
-        if size < least:
-            raise CheckpointError(
-                f"{path} is not {what}, or is cut short: it has {size:,} bytes, and the shortest possible one {least}"
-            )
-        return np.memmap(path, dtype=np.uint8, mode="r")
+        data = np.memmap(path, dtype=np.uint8, mode="r") if path.is_file() and size >= max(least, 1) else None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:  # a name that no file can have
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not path.is_file():
+        raise CheckpointError(f"{path} is not a file: {what} is one")
+    if data is None:
+        raise CheckpointError(
+            f"{path} is not {what}, or is cut short: it has {size:,} bytes, and the shortest possible one {least}"
+        )
+    return data
 
 
 def count(shape: Iterable[int]) -> int:

@@ -70,7 +70,7 @@ def tokenizer_of_gguf(file: GGUF) -> Tokenizer | None:
         bos, eos = (file.facts.get(f"tokenizer.ggml.{name}_token_id") for name in ("bos", "eos"))
         ends = {"bos_id": bos if type(bos) is int else None, "eos_id": eos if type(eos) is int else None}
         return SentencePieceTokenizer(tokens, scores, types, add_space_prefix=prefix, **ends)
-    pattern = file.facts.get("tokenizer.ggml.pre", "default")
+    pattern = file.fact("tokenizer.ggml.pre", str, "default")
     if kind != "gpt2" or pattern not in GGUF_PATTERNS:
         raise TokenizerError(
             f"{file.path} has a tokenizer of the kind {kind!r} ({pattern!r}), and minilm reads those of 'llama' and of "

@@ -33,10 +33,12 @@ from minilm.models import MODELS
 from minilm.nn import Module
 from minilm.text import Tokenizer, load_tokenizer
 from minilm.text.files import usual_mode
+from minilm.text.strict_json import parse_json
 
 FORMAT = 1
 LARGEST_TABLE = 1 << 26  # numbers of a table of positions that is not in the file
 _NAME = re.compile(r"checkpoint-(\d+)")
+_FILE = re.compile(r"\w[\w.-]{,99}")
 
 
 # ----- writing
@@ -176,16 +178,16 @@ def verify(folder: Path) -> None:
         CheckpointError: if a file is missing, truncated or changed; names it and the checkpoint before this one.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        files = {name: (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()}
+        manifest = parse_json((folder / "manifest.json").read_text(encoding="utf-8"))
+        files = {name: (int(entry["size"]), str(entry["sha256"])) for name, entry in manifest["files"].items()}
         version = manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(_damaged(folder, f"its manifest.json cannot be read ({error})")) from error
     if version != FORMAT:
         raise CheckpointError(f"{folder} has format {version}, and this minilm reads format {FORMAT}")
     for name, (size, digest) in files.items():
         path = folder / name
-        if Path(name).name != name or not path.is_file():
+        if not _FILE.fullmatch(name) or not path.is_file():
             raise CheckpointError(_damaged(folder, f"{name} is missing"))
         if path.stat().st_size != size:
             raise CheckpointError(_damaged(folder, f"{name} has {path.stat().st_size:,} bytes instead of {size:,}"))
@@ -215,14 +217,14 @@ def read_arrays(folder: Path, name: str) -> dict[str, np.ndarray]:
 
     try:
         return load_file(folder / name)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:  # the latter: numbers that NumPy lacks
         raise CheckpointError(_damaged(folder, f"{name} cannot be read ({error})")) from error
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = parse_json((folder / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise CheckpointError(_damaged(folder, f"{name} cannot be read ({error})")) from error
     if not isinstance(value, dict):
         raise CheckpointError(_damaged(folder, f"{name} is a {type(value).__name__}, and should be an object"))

@@ -25,6 +25,7 @@ from minilm.backend import to_numpy
 from minilm.errors import CheckpointError, ConfigurationError, DataError
 from minilm.nn import Linear, LoRALinear, Module
 from minilm.text import atomic_write
+from minilm.text.strict_json import parse_json
 
 ATTENTION = ("qkv_proj", "out_proj")
 """How the names of the layers end that are adapted by default: the matrices of attention, as in the paper."""
@@ -147,11 +148,11 @@ def _read(path: Path) -> tuple[dict[str, tuple[int, float]], dict[str, np.ndarra
     try:
         with safe_open(path, "np") as file:
             metadata: Any = file.metadata() or {}
-        settings = {name: (int(r), float(alpha)) for name, (r, alpha) in json.loads(metadata["lora"]).items()}
+        settings = {name: (int(r), float(alpha)) for name, (r, alpha) in parse_json(metadata["lora"]).items()}
         arrays = load_file(path)
     except FileNotFoundError as error:
         raise CheckpointError(f"there are no adapters {path}: check the name") from error
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         what = f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{path} is no file of adapters that save_lora wrote, or is damaged ({what})") from error
     if not settings:

@@ -41,6 +41,7 @@ from minilm.tensor import Tensor
 from minilm.text import BatchSource
 from minilm.training.accountant import epsilon_spent
 from minilm.training.arguments import TrainingArguments
+from minilm.training.checkpoint import read_state
 from minilm.training.trainer import Trainer
 
 
@@ -145,6 +146,10 @@ class PrivateTrainer(Trainer):
         self.noise_multiplier, self.examples = noise_multiplier, train_dataset
         super().__init__(model, args, train_dataset, **more)
         ClippedSum([], args.max_grad_norm)  # complains now, not after the first step
+        if isinstance(batches := self.train_batches, PoissonBatches):
+            # What all steps must have in common, so that `epsilon` is right; not C, with which the noise grows.
+            sampled = {"expected_batch": batches.batch_size, "examples": batches.n}
+            self.own_state = {"private": {"noise_multiplier": float(noise_multiplier), **sampled}}
 
     def _batches(self, dataset: Any, training: bool) -> BatchSource:
         if not training:
@@ -161,27 +166,25 @@ class PrivateTrainer(Trainer):
         rate = self.train_batches.sampling_rate
         return epsilon_spent(self.state.step, rate, self.noise_multiplier, delta, accountant)
 
-    def _own_state(self) -> dict[str, Any]:
-        """What all steps must have in common, so that `epsilon` is right; not C, with which the noise grows."""
-        assert isinstance(self.train_batches, PoissonBatches)
-        batches = self.train_batches
-        sampled = {"expected_batch": batches.batch_size, "examples": batches.n}
-        return {"private": {"noise_multiplier": float(self.noise_multiplier), **sampled}}
+    def resume(self, folder: Path) -> None:
+        """As Trainer's, from a private run with the same sigma and sampling rate.
 
-    def _check_fits(self, folder: Path, state: dict[str, Any]) -> None:
-        super()._check_fits(folder, state)
-        was = state.get("private")
+        Raises:
+            CheckpointError: from any other, whose steps would be accounted for wrongly; and as Trainer's.
+        """
+        was = read_state(folder).get("private")
         if not isinstance(was, dict):
             raise CheckpointError(
                 f"{folder} was not trained by a PrivateTrainer, and what such steps tell of an example nothing bounds: "
                 "start a new run"
             )
-        for name, value in self._own_state()["private"].items():
+        for name, value in self.own_state["private"].items():
             if was.get(name) != value:
                 raise CheckpointError(
                     f"{folder} was trained with {name} {was.get(name)}, and this run has {value}: epsilon is known "
                     "only for steps that are all alike. Resume with the same setting and data, or start a new run"
                 )
+        super().resume(folder)
 
     def _update(self, batches: list[dict[str, Any]]) -> tuple[float, float]:
         """One step; returns (mean loss of the examples drawn, NaN if there were none, norm of the noisy gradient)."""

@@ -109,6 +109,7 @@ class Trainer:
         )
         self.generator = Generator(args.seed).spawn("training")
         self.state = TrainerState()
+        self.own_state: dict[str, Any] = {}  # what else a kind of trainer keeps in trainer_state.json
         log = MetricsLog(self.output_dir / "metrics.jsonl")
         self.callbacks: list[Callback] = [log, *([ProgressBar()] if args.progress else []), *callbacks]
         self._stopping = StopSignals()
@@ -379,7 +380,7 @@ class Trainer:
             "precision": self.precision.state_dict() if self.precision else None,
             "batches_per_epoch": len(self.train_batches or ()),
             "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.args).items()},
-            **self._own_state(),
+            **self.own_state,
         }
         weights = self.precision.weights() if self.precision else None
         save_checkpoint(folder, self.model, self.tokenizer, arrays, state, weights)
@@ -399,28 +400,6 @@ class Trainer:
             CheckpointError: if it is damaged, or made with another model, tokenizer, optimizer or amount of data.
         """
         state = read_state(folder)
-        self._check_fits(folder, state)
-        arrays = read_arrays(folder, "optimizer.safetensors")
-        tensors = {n.removeprefix("optimizer."): a for n, a in arrays.items() if n.startswith("optimizer.")}
-        extra = {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
-        try:
-            loaded = TrainerState(**{name: state[name] for name in TrainerState.__dataclass_fields__})
-            self._load_weights(folder)
-            if self.precision:
-                self.precision.load_state_dict(state["precision"])
-            self.optimizer.load_state_dict({**state["optimizer"], "tensors": tensors})
-            self.generator.load_state_dict(state["generator"])
-            self.model.set_extra_state(extra)
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder} cannot be resumed from: trainer_state.json lacks {error}") from error
-        self.state = loaded
-
-    def _own_state(self) -> dict[str, Any]:
-        """What else a kind of trainer keeps in trainer_state.json."""
-        return {}
-
-    def _check_fits(self, folder: Path, state: dict[str, Any]) -> None:
-        """Raise CheckpointError unless this run can go on from a checkpoint with this trainer_state.json."""
         tokenizer = load_tokenizer_of(folder)
         if tokenizer is not None and self.tokenizer is not None and tokenizer != self.tokenizer:
             raise CheckpointError(
@@ -436,6 +415,20 @@ class Trainer:
         if (state.get("precision") is not None) != self.args.fp16:
             was = "without" if self.args.fp16 else "with"
             raise CheckpointError(f"{folder} was trained {was} fp16: resume with the same setting, or start a new run")
+        arrays = read_arrays(folder, "optimizer.safetensors")
+        tensors = {n.removeprefix("optimizer."): a for n, a in arrays.items() if n.startswith("optimizer.")}
+        extra = {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
+        try:
+            loaded = TrainerState(**{name: state[name] for name in TrainerState.__dataclass_fields__})
+            self._load_weights(folder)
+            if self.precision:
+                self.precision.load_state_dict(state["precision"])
+            self.optimizer.load_state_dict({**state["optimizer"], "tensors": tensors})
+            self.generator.load_state_dict(state["generator"])
+            self.model.set_extra_state(extra)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{folder} cannot be resumed from: trainer_state.json lacks {error}") from error
+        self.state = loaded
 
     def _load_weights(self, folder: Path) -> None:
         load_weights(folder, self.model)

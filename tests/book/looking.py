@@ -1,6 +1,7 @@
 """What is wrong with pages: links that lead nowhere, and what a browser sees."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
@@ -68,6 +69,25 @@ def broken_links(folder: Path) -> list[str]:
             elif anchor and target.suffix == ".html" and target in anchors and unquote(anchor) not in anchors[target]:
                 broken.append(f"{where}: {reference} leads to no such place in the page")
     return sorted(broken)
+
+
+def repeated_places(folder: Path) -> list[str]:
+    """A sentence for each id that a page has twice: a link finds the first, and the search fails at its words."""
+    found = []
+    for page in sorted(folder.rglob("*.html")):
+        text = re.sub(r"<(script|pre)\b.*?</\1>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        counts = Counter(re.findall(r"\sid=\"([^\"]+)\"", text))
+        found += [f"{page.relative_to(folder)}: {name} {count} times" for name, count in counts.items() if count > 1]
+    return found
+
+
+def steps(page: Path) -> tuple[Path | None, Path | None]:
+    """Where a page's head and where its foot lead as the next one."""
+    text = page.read_text(encoding="utf-8")
+    head = re.search(r'<span>next: <a href="([^"]+)"', text)
+    foot = re.search(r'<a href="([^"]+)" class="md-footer__link md-footer__link--next"', text)
+    there = [(page.parent / found[1]).resolve() if found else None for found in (head, foot)]
+    return there[0], there[1]
 
 
 @dataclass

@@ -152,10 +152,11 @@ def test_what_several_files_of_a_floor_use_is_read_before_they_are(table):
     assert {used for used in several - later if not used.startswith("cli.")} == set()
 
 
-def test_every_registered_operation_has_tests_and_a_page(connections):
+def test_every_registered_operation_has_tests_a_page_and_a_chapter(connections):
     assert set(connections.home_of) >= {n for n, op in OPERATIONS.items() if op.body.__module__.startswith("minilm.")}
     for name in connections.home_of:
         assert connections.tests[name], name
+        assert connections.chapters(connections.table.modules[connections.home_of[name].module].path), name
 
 
 def test_an_operation_knows_its_kernels_and_the_kernel_its_operation(connections):
@@ -192,6 +193,9 @@ def test_docstrings_keep_their_signs_lists_and_latex():
     shielded = as_markdown("y = a b.\n\n<v> a*b [i][j] `a*b`")
     assert shielded.startswith('<div class="arithmatex">\\[y=a\\,b\\]</div>\n')
     assert shielded.endswith("\n\n&lt;v> a\\*b &#91;i]&#91;j] `a*b`")
+    assert as_markdown("A *step* is 2*B*T.\n\nArgs:\n    *args: all\n") == (
+        "A *step* is 2\\*B\\*T.\n\nArgs:\n    \\*args: all"
+    )
 
 
 def test_a_program_in_a_docstring_is_coloured_and_names_are_linked():

@@ -174,7 +174,8 @@ def test_where_nothing_sets_a_formula_it_can_be_read(tex, plain):
 
 
 def test_the_names_and_the_formulas_in_a_sentence_are_set_and_what_words_complete_is_left():
-    html = render("x_t goes through W_hh; so y' =\n1/x, `h_t` and sm_90 stay, dW = sum of x_i g.\n\n    q_t  [ drawn ]\n")
+    text = "x_t goes through W_hh; so y' =\n1/x, `h_t` and sm_90 stay, dW = sum of x_i g.\n\n    q_t  [ drawn ]\n"
+    html = render(text)
     assert re.findall(r"\\\((.*?)\\\)", unescape(html)) == ["x_{t}", "W_{hh}", "y'=1/x"]
     assert "<code>h_t</code> and sm_90 stay" in html and "dW = sum of" in html and "q_t  [ drawn ]" in html
     assert as_markdown("So x_t.\n\nArgs:\n    x_t: one\n") == "So $x_{t}$.\n\nArgs:\n    x_t: one"
@@ -183,9 +184,10 @@ def test_the_names_and_the_formulas_in_a_sentence_are_set_and_what_words_complet
 @pytest.mark.parametrize(
     "words, shown",
     [
-        ("From ∂y_i/∂x_j = y_i (δ_ij - y_j): it", r"From $\partial y_{i}/\partial x_{j}=y_{i}\,(\delta _{ij}-y_{j})$: it"),
+        ("From ∂y_i/∂x = y_i (δ_ij - y): it", r"From $\partial y_{i}/\partial x=y_{i}\,(\delta _{ij}-y)$: it"),
         ("so e^y = x, and a b^2 = c.", "so $e^{y}=x$, and a $b^{2}=c$."),
         ("At k = 1 greedy", "At $k=1$ greedy"),
+        ("p(w | h) = c(h w) / c(h):", r"$p(w\mid h)=\frac{c(h\,w)}{c(h)}$:"),
         *(
             (left, left)
             for left in (

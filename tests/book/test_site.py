@@ -7,7 +7,8 @@ from html import unescape
 
 import pytest
 
-from tests.book.looking import Sight, broken_links
+from symbols import SymbolTable
+from tests.book.looking import Sight, broken_links, repeated_places, steps
 from tests.package.source import ROOT
 
 WIDTHS = (375, 1440)
@@ -42,6 +43,22 @@ FAULTS = {
     "a missing file": ('<img src="nothing.png">', "cannot be read: file:"),
     "a request to the network": ('<img src="http://127.0.0.1:9/x.png">', "leaves the site: http://127.0.0.1:9/x.png"),
     "a page that is too wide": ('<main><p style="width: 3000px">x</p></main>', "wider than the screen"),
+}
+
+
+# What people look for, and the page (and place) that should come first.
+QUESTIONS = {
+    "online softmax": "source/kernels/index.html#online-softmax-in-five-lines",
+    "gradient": "chapters/",
+    "beam search": "source/minilm/generation/beam_search.html",
+    "KV cache": "source/minilm/nn/cache.html#KVCache",
+    "LoRA": "source/minilm/training/lora.html",
+    "layer norm": "source/minilm/functional/normalization.html#layer_norm",
+    "cross entropy": "source/minilm/functional/losses.html#cross_entropy",
+    "label smoothing": "chapters/08_transformer.html#label-smoothing",
+    "perplexity": "chapters/12_how_good.html#perplexity-by-hand",
+    "scaled_dot_product_attention": "source/minilm/functional/attention.html#scaled_dot_product_attention",
+    "Trainer": "source/minilm/training/trainer.html#Trainer",
 }
 
 
@@ -131,6 +148,54 @@ def test_the_search_finds_online_softmax_and_leads_there(site, browser, width):
         page.wait_for_url(lambda url: f"/{name}" in url)
         assert "online softmax" in page.locator("main").inner_text().lower()
         assert sight.problems == []
+
+
+def test_what_people_look_for_comes_first(site, browser):
+    first = {}
+    with Sight(browser, 1440, "light") as sight:
+        page = sight.open(site / "index.html")
+        field = page.locator("input[name=query]")
+        for question in QUESTIONS:
+            field.fill("")
+            field.press_sequentially(question)
+            page.wait_for_function(
+                """(question) => {  // until what is found is marked with all the words
+                  const words = question.toLowerCase().split(/[\\s_]+/);
+                  const marked = (link) => (new URL(link.href).searchParams.get("h") || "").split(" ");
+                  const links = [...document.querySelectorAll(".md-search-result__link")];
+                  return links.some((link) => words.every((word) => marked(link).includes(word)));
+                }""",
+                arg=question,
+                timeout=20_000,
+            )
+            links = page.locator(".md-search-result__item").first.locator(".md-search-result__link").all()
+            first[question] = [link.get_attribute("href").removeprefix(f"{site.as_uri()}/") for link in links[:2]]
+        assert sight.problems == []
+    first = {question: [re.sub(r"\?h=[^#]*", "", link) for link in links] for question, links in first.items()}
+    assert {q: found for q, found in first.items() if not any(link.startswith(QUESTIONS[q]) for link in found)} == {}
+
+
+def test_no_id_stands_twice_in_a_page(site, tmp_path):
+    assert repeated_places(site) == []
+    (tmp_path / "page.html").write_text('<h2 id="a">x</h2><pre> id="a"</pre><h3 id="a">y</h3>', encoding="utf-8")
+    assert repeated_places(tmp_path) == ["page.html: a 2 times"]
+
+
+def test_the_feet_of_the_source_pages_lead_through_all_files_as_their_heads_do(site):
+    page, walked = site / "source/index.html", []
+    while (page := steps(page)[1]).is_relative_to(site / "source"):
+        walked.append(page.relative_to(site / "source").with_suffix(".py").as_posix())
+        head, foot = steps(page)
+        assert head in (None, foot), page
+    files = [path.as_posix() for path in SymbolTable(ROOT).files]
+    files.insert(files.index("kernels/__init__.py"), "kernels/index.py")  # their README
+    assert walked == files
+
+
+def test_every_picture_of_a_chapter_is_described(chapters):
+    words = [w for path in chapters for w in re.findall(r'<img alt="([^"]*)"', path.read_text(encoding="utf-8"))]
+    assert len(words) > 80 and all(re.match(r"Picture: \S", w) or not w.startswith("Picture") for w in words)
+    assert len(set(words)) > 0.9 * len(words)
 
 
 def test_the_api_reference_describes_every_kernel_and_leads_to_its_source(site):

@@ -125,7 +125,7 @@ def test_bytes_on_stdin_that_are_no_text_are_placed(minilm, model, trained, monk
         "answer": [trained, "-q", "who", "--context-file", "-"],
     }[command]
     fake = SimpleNamespace(names=["a"], probabilities=lambda texts: np.ones((len(texts), 1)))
-    monkeypatch.setattr("minilm.cli.pair_run.load", lambda path: (None, None))
+    monkeypatch.setattr("minilm.cli.pair_run.load", lambda *_: (None, None))
     monkeypatch.setattr("minilm.pretrained.TextClassifier.load", lambda path: fake)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"ab\na\xffb\n")))
     assert "stdin, line 2, is not valid UTF-8: bytes ff at its byte 1" in minilm(command, *arguments).error

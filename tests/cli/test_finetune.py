@@ -175,6 +175,19 @@ def test_eval_finds_the_figures_of_the_run_on_the_texts_that_were_held_out(minil
     assert "--data" in minilm("eval", tmp_path / "run").error
 
 
+@pytest.mark.parametrize("model", ["encoder", "lstm"])
+def test_eval_reads_as_much_of_a_text_as_the_run_did(minilm, encoder, table, tmp_path, model):
+    """Of its own texts; of any others as much as the model can."""
+    run = ["finetune", encoder if model == "encoder" else "lstm", "--task", "classify", "--out", tmp_path / "run"]
+    assert minilm(*run, "--data", table, *QUICK, "--held-out", 0.4, "--max-length", 5).status == 0
+    told, own = tmp_path / "told.json", tmp_path / "run" / "data" / "test.jsonl"
+    assert minilm("eval", tmp_path / "run", "--json", told).status == 0
+    numbers, expected = json.loads(told.read_text()), figures(tmp_path / "run")
+    assert (numbers["accuracy"], numbers["macro_f1"]) == (expected["accuracy"], expected["macro_f1"])
+    assert minilm("eval", tmp_path / "run", "--data", own, "--json", told).status == 0
+    assert json.loads(told.read_text())["accuracy"] != numbers["accuracy"], "else nothing was cut"
+
+
 def test_classes_keep_the_names_that_they_have_in_the_data(minilm, encoder, tmp_path):
     """Stars from 1 to 5 are not the numbers 0 to 4 that the model knows; and a part of them is enough to score it."""
     rows = [(text, {"pos": "5", "neg": "1"}[label]) for text, label in reviews(60)] + [("a film", "10"), ("it", "10")]

@@ -24,7 +24,7 @@ def spy(monkeypatch):
 
 
 def test_of_translate(minilm, spy, monkeypatch):
-    monkeypatch.setattr("minilm.cli.pair_run.load", lambda path: (None, None))
+    monkeypatch.setattr("minilm.cli.pair_run.load", lambda *_: (None, None))
     spy("minilm.generation.hypotheses", first=2)
     told = minilm("translate", "a text", "--beam", 3, "--length-penalty", 0.25, "--max-length", 7).error
     assert told == "[['a text'], 3, 0.25, 7] {}\n"
@@ -35,7 +35,7 @@ def test_of_summarize(minilm, spy, monkeypatch):
         def encode(self, text):
             return text.split()
 
-    monkeypatch.setattr("minilm.cli.pair_run.load", lambda path: (None, Tokenizer()))
+    monkeypatch.setattr("minilm.cli.pair_run.load", lambda *_: (None, Tokenizer()))
     monkeypatch.setattr("minilm.cli.pair_run.longest_source", lambda path, model: 64)
     spy("minilm.generation.translate", first=2)
     told = minilm("summarize", "a text", "--beam", 3, "--length-penalty", 0.25, "--max-length", 7).error

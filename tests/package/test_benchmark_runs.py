@@ -1,4 +1,4 @@
-"""The runs that translation.py and summarization.py find in --runs: figures are those of a whole run, of this kind."""
+"""What benchmarks find in a folder of theirs is not trained again: if it is whole, and what they would train."""
 
 import dataclasses
 import importlib.util
@@ -14,15 +14,26 @@ SMALL = {"steps": 6, "save_every": 2, "eval_every": 2, "n_embd": 8, "n_hidden": 
 
 
 @pytest.fixture
-def trained(monkeypatch):
-    """The function of translation.py."""
+def script(monkeypatch):
+    """A function from the name of a benchmark to its module."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    spec = importlib.util.spec_from_file_location("translation", ROOT / "benchmarks" / "translation.py")
-    module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "harness", None)
     monkeypatch.delitem(sys.modules, "harness")  # put back as it was when the test is over
-    spec.loader.exec_module(module)
-    return module.trained
+
+    def load(name):
+        spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture
+def trained(script):
+    """The function of translation.py."""
+    return script("translation").trained
 
 
 @pytest.fixture
@@ -57,3 +68,12 @@ def test_a_run_with_other_settings_is_refused_by_name(trained, settings, tmp_pat
     trained(settings, tmp_path / "run")
     with pytest.raises(SystemExit, match=r"run holds a run with other settings: steps \(6, not 7\)"):
         trained(dataclasses.replace(settings, steps=7), tmp_path / "run")
+
+
+def test_what_masked_words_has_kept_is_not_taken_for_figures_with_other_settings(script, tmp_path, monkeypatch):
+    benchmark = script("masked_words")
+    benchmark.check_settings(tmp_path)
+    benchmark.check_settings(tmp_path)
+    monkeypatch.setattr(benchmark, "DROPOUT", 0.2)
+    with pytest.raises(SystemExit, match="with other settings"):
+        benchmark.check_settings(tmp_path)

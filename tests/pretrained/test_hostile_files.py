@@ -63,6 +63,9 @@ SAFETENSORS = [
     (files.safetensors(b"\xff\xfe"), "JSON cannot be read"),
     (files.safetensors(b"[" * 100_000), "JSON cannot be read"),
     (files.safetensors(b"[1]"), "JSON is a list"),
+    (files.safetensors(b'{"a": 1, "a": 1}'), "the key 'a' twice"),
+    (files.safetensors(json.dumps({"a": entry()})[:-1].encode() + b', "a": {}}', b"12345678"), "the key 'a' twice"),
+    (files.safetensors(b'{"a": {"dtype": "F32", "dtype": "F16"}}'), "the key 'dtype' twice"),
     (files.safetensors(b'{"a": ' + b"9" * 5000 + b"}"), "JSON cannot be read"),
     (files.safetensors(header(a=3)), "does not describe the tensor 'a'"),
     (files.safetensors(header(a=entry()), b"12345678")[:-1], "claims the bytes 0 to 8, and there are 7"),
@@ -94,6 +97,32 @@ def test_an_honest_safetensors_file_is_read(tmp_path):
     path.write_bytes(files.safetensors(header(a=entry(), b=entry(shape=[0], offsets=[8, 8])), numbers))
     tensors = open_safetensors(path)
     assert tensors["a"].read().tolist() == [1.5, -2.0] and tensors["b"].shape == (0,)
+
+
+@pytest.mark.parametrize(
+    "shard, message",
+    [
+        ("../model.safetensors", "not a safetensors file beside it"),
+        ("/etc/model.safetensors", "not a safetensors file beside it"),
+        ("config.json", "not a safetensors file beside it"),
+        ("missing.safetensors", "cannot be read"),
+        ("x" * 5000 + ".safetensors", "cannot be read"),
+        ("a\0.safetensors", "cannot be read"),
+        ("folder.safetensors", "is not a file"),
+        ("loop.safetensors", "cannot be read"),
+        ("zero.safetensors", "is not a file"),
+    ],
+)
+def test_an_index_that_points_elsewhere_is_refused(tmp_path, reference, shard, message):
+    folder = tiny.write_folder(tmp_path / "model", "gpt2", reference["tiny_models"]["gpt2"]["shapes"])
+    (folder / WEIGHTS).rename(tmp_path / WEIGHTS)
+    (folder / "folder.safetensors").mkdir()
+    (folder / "loop.safetensors").symlink_to(folder / "loop.safetensors")
+    (folder / "zero.safetensors").symlink_to("/dev/zero")
+    homes = dict.fromkeys(reference["tiny_models"]["gpt2"]["shapes"], shard)
+    (folder / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": homes}))
+    with pytest.raises(CheckpointError, match=message):
+        from_pretrained(folder)
 
 
 # GGUF
@@ -182,6 +211,7 @@ def test_a_gguf_file_that_lies_is_refused(tmp_path, raw, message):
     [
         ({"tokenizer.ggml.model": "bert"}, (), "kind 'bert'"),
         ({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "qwen2"}, (), "'qwen2'"),
+        ({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": np.zeros(2, "<f4")}, (), "not a str"),
         ({"tokenizer.ggml.tokens": []}, (), "is empty"),
         ({"tokenizer.ggml.token_type": np.array([1, 1], "<i4")}, (), "6 tokens and 2 types"),
         ({"tokenizer.ggml.token_type": np.array([1.5] * 6, "<f4")}, (), "types"),

@@ -108,8 +108,8 @@ BACKWARDS = """\
 {%- if message.role == "user" and message.content is string and not message.content.startswith('<t>') %}
 {%- set ns.last = [ns.last, index] | max %}{%- endif %}{%- endfor %}
 {%- for role, group in {'a': 1, 'b': [2, 3]} | dictsort %}{{ role }}={{ group | tojson }} {% endfor %}
-{%- for message in messages if loop is defined or true %}
-{{ loop.index }}/{{ loop.length }} {{ message.role | upper }}{{ '*' if loop.index0 == ns.last }}{% endfor %}"""
+{%- for message in messages if message.content %}
+{{ loop.index }}/{{ loop.length }} {{ message.role | upper }}{{ '*' if loop.index0 == ns.last }} {% endfor %}"""
 
 WRITTEN = {
     "llama 2": (LLAMA_2, "<s>[INST] <<SYS>>\n Be brief. \n<</SYS>>\n\nHello [/INST] Hi! </s><s>[INST] Bye [/INST]"),
@@ -128,9 +128,10 @@ WRITTEN = {
     "mistral": (MISTRAL, "<s>[INST]Hello[/INST]Hi!</s>[INST] Be brief. \n\n Bye [/INST]"),
     "zephyr": (
         ZEPHYR,
-        "<|system|>\n Be brief. </s>\n<|user|>\nHello</s>\n<|assistant|>\nHi!</s>\n<|user|>\n Bye </s>\n<|assistant|>\n",
+        "<|system|>\n Be brief. </s>\n<|user|>\nHello</s>\n<|assistant|>\nHi!</s>\n<|user|>\n Bye </s>\n"
+        "<|assistant|>\n",
     ),
-    "backwards": (BACKWARDS, "a=1 b=[2, 3] \n1/4 SYSTEM\n2/4 USER\n3/4 ASSISTANT\n4/4 USER*"),
+    "backwards": (BACKWARDS, "a=1 b=[2, 3] 1/4 SYSTEM 2/4 USER 3/4 ASSISTANT 4/4 USER* "),
 }
 
 
@@ -180,8 +181,9 @@ ENDLESS = {
     "small loops": TEN + "{% for a in ten %}" * 12 + "x" + "{% endfor %}" * 12,
     "the test of a loop": LOOP + "{% for b in range(9000) if b < 0 %}{% endfor %}{% endfor %}",
     "loops over texts": TEXT + "{% for a in s %}{% for b in s %}{% endfor %}{% endfor %}",
-    "a loop in itself": TEN + "{% for a in ten recursive %}{% if loop.depth < 9 %}{{ loop(ten) }}{% endif %}{% endfor %}",
-    "a long body": LOOP + "{% set x = a %}" * 2000 + "{% endfor %}",
+    "a loop in itself": TEN
+    + "{% for a in ten recursive %}{% if loop.depth < 9 %}{{ loop(ten) }}{% endif %}{% endfor %}",
+    "a long body": LOOP + "{% set x = a %}" * 500 + "{% endfor %}",
     "calls that double": MACRO + "{{ m(60) }}",
     "callers that double": "{% macro m() %}{{ caller() }}{{ caller() }}{% endmacro %}"
     + "{% call m() %}" * 40 + "x" + "{% endcall %}" * 40,
@@ -206,7 +208,7 @@ ENDLESS = {
     "comparing": NUMBERS + LOOP + "{% if l == m %}{% endif %}" * 50 + "{% endfor %}",
     "searching": NUMBERS + LOOP + "{% if -1 in l or -1 is in m %}{% endif %}" * 50 + "{% endfor %}",
     "slices": NUMBERS + LOOP + "{% set x = l[1:] %}" * 50 + "{% endfor %}",
-    "lines without end": TEXT + "{{ s }}" * 5000,
+    "lines without end": TEXT + "{{ s }}" * 500,
     "words without end": LOOP + "x" * 40000 + "{% endfor %}",
     "filling lists": "{{ [1] | batch(1000000000, 'x') | list }}",
     "rounding": "{{ 1 | round(100000000, 'ceil') }}",
@@ -215,19 +217,26 @@ ENDLESS = {
     "deep brackets": "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
     "deep blocks": "{% for a in [1] %}" * 25 + "{% endfor %}" * 25,
     "deep conditions": "{% if 1 %}" * 150 + "{% endif %}" * 150,
-    "a long chain": "{{ " + "+".join(["a"] * 9000) + " }}",
+    "a long chain": "{{ " + "+".join(["a"] * 2000) + " }}",
     "a long path of names": "{{ a" + ".b" * 300 + " }}",
     "names of things to run": "{% include messages[0].content %}",
 }
 
 
 @pytest.mark.parametrize("source", ENDLESS.values(), ids=ENDLESS)
-def test_a_template_that_would_take_hours_or_all_memory_is_stopped(sandbox, source):
+def test_a_template_that_would_take_hours_or_all_memory_is_stopped(sandbox, monkeypatch, source):
+    monkeypatch.setattr("minilm.pretrained.sandbox.STEPS", 20_000)  # for a short test
+    with pytest.raises(CheckpointError, match="the model's chat template"):
+        ChatTemplate(source).render(HELLO)
+
+
+@pytest.mark.parametrize("name", ["texts that double", "lists of lists", "replacing", "joining", "words without end"])
+def test_it_is_stopped_before_it_has_taken_the_memory(sandbox, name):
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError, match="the model's chat template"):
-            ChatTemplate(source).render(HELLO)
-        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+            ChatTemplate(ENDLESS[name]).render(HELLO)
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
     finally:
         tracemalloc.stop()
 

@@ -297,6 +297,8 @@ GOOD_MERGES = "#version: 0.2\na b\n"
     [
         (GOOD_ENCODER[:-9], GOOD_MERGES, "encoder.json is not JSON, or is cut short"),
         ("[1]", GOOD_MERGES, "one JSON object"),
+        ("[" * 100_000, GOOD_MERGES, "nested too deeply"),
+        ('{"a": ' + "9" * 5000 + "}", GOOD_MERGES, "encoder.json is not JSON"),
         ("{}", GOOD_MERGES, "one JSON object"),
         ('{"a": "0"}', GOOD_MERGES, "one JSON object"),
         ('{"a": 0, "a": 1}', GOOD_MERGES, "'a' twice"),

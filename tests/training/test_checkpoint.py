@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minilm.errors import CheckpointError, TrainingError
+from minilm.errors import CheckpointError, TokenizerError, TrainingError
 from minilm.training import checkpoint as module
 from minilm.training import find_checkpoint, list_checkpoints, load_model, save_checkpoint
 from minilm.training.checkpoint import verify
@@ -71,13 +71,16 @@ def test_a_changed_byte_is_found(run: Path) -> None:
         load_model(run / "checkpoint-6")
 
 
-def replace_config(folder: Path, config: str) -> None:
-    """Write another config.json, and a manifest that vouches for it."""
-    (folder / "config.json").write_text(config)
+def replace(folder: Path, name: str, content: bytes) -> None:
+    """Write another file of this name, and a manifest that vouches for it."""
+    (folder / name).write_bytes(content)
     manifest = json.loads((folder / "manifest.json").read_text())
-    digest = hashlib.sha256(config.encode()).hexdigest()
-    manifest["files"]["config.json"] = {"size": len(config), "sha256": digest}
+    manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def replace_config(folder: Path, config: str) -> None:
+    replace(folder, "config.json", config.encode())
 
 
 NONSENSE = ["[" * 9_999, "[]", '{"model": "gpt"}', '{"model": "gpt", "config": []}', '{"model": ["gpt"], "config": {}}']
@@ -90,6 +93,40 @@ def test_a_checkpoint_whose_manifest_vouches_for_nonsense_is_refused(run: Path, 
     replace_config(folder, config)
     with pytest.raises(CheckpointError):
         load_model(folder)
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"", b"[" * 99_999, b'{"type": []}', b'{"type": "char", "type": "byte"}'])
+def test_a_tokenizer_that_is_none_is_refused(run: Path, content: bytes) -> None:
+    replace(run / "checkpoint-6", "tokenizer.json", content)
+    with pytest.raises(TokenizerError, match="tokenizer.json"):
+        load_model(run / "checkpoint-6")
+
+
+@pytest.mark.parametrize("size", ["x", [1], None, 1e400, "9" * 5000])
+def test_a_size_in_the_manifest_that_is_none_is_refused(run: Path, size: object) -> None:
+    manifest = json.loads((run / "checkpoint-6" / "manifest.json").read_text())
+    manifest["files"]["config.json"]["size"] = size
+    (run / "checkpoint-6" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="manifest.json cannot be read"):
+        load_model(run / "checkpoint-6")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "", ".", "..", "/", "a/b", "nothing"])
+def test_a_name_in_the_manifest_that_no_file_has_is_refused(run: Path, name: str) -> None:
+    manifest = json.loads((run / "checkpoint-6" / "manifest.json").read_text())
+    manifest["files"][name] = manifest["files"]["config.json"]
+    (run / "checkpoint-6" / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match="is missing"):
+        load_model(run / "checkpoint-6")
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F8_E4M3"])
+def test_numbers_that_numpy_does_not_have_are_refused(run: Path, dtype: str) -> None:
+    size = 2 if dtype == "BF16" else 1
+    header = json.dumps({"a": {"dtype": dtype, "shape": [4000], "data_offsets": [0, 4000 * size]}}).encode()
+    replace(run / "checkpoint-6", "model.safetensors", len(header).to_bytes(8, "little") + header + bytes(4000 * size))
+    with pytest.raises(CheckpointError, match="model.safetensors (cannot be read|has)"):
+        load_model(run / "checkpoint-6")
 
 
 HUGE = {"vocab_size": 10**9, "block_size": 10**9, "n_embd": 10**6, "n_layer": 10**6}

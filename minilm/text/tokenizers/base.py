@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from minilm.errors import TokenizerError
 from minilm.text.files import atomic_write
+from minilm.text.strict_json import parse_json
 
 FORMAT_VERSION = 1
 _TYPES: dict[str, type["Tokenizer"]] = {}
@@ -139,10 +140,10 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 def tokenizer_from_json(text: str, where: str = "this text") -> Tokenizer:
     """The inverse of `Tokenizer.to_json`; `where` names the source in error messages."""
     try:
-        content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise TokenizerError(f"{where} is not a tokenizer file: it is not JSON ({error})") from error
-    if not isinstance(content, dict) or content.get("type") not in _TYPES:
+    if not isinstance(content, dict) or content.get("type") not in list(_TYPES):
         found = content.get("type") if isinstance(content, dict) else None
         raise TokenizerError(
             f'{where} is not a tokenizer file of this library: its "type" is {found!r}, and must be one of '

@@ -11,12 +11,10 @@ Each reader raises TokenizerError with the file and the line for what is missing
 """
 
 import base64
-import json
 import os
-from collections.abc import Iterable
-from typing import Any
 
 from minilm.errors import TokenizerError
+from minilm.text.strict_json import parse_json
 from minilm.text.tokenizers.base import read_vocabulary_file
 from minilm.text.tokenizers.bpe import MergeTable
 from minilm.text.tokenizers.byte_characters import as_characters
@@ -28,8 +26,10 @@ def read_encoder(path: PathLike) -> list[str]:
     """The tokens in id order. The ids must be 0 .. V - 1."""
     where = os.fspath(path)
     try:
-        ids = json.loads(read_vocabulary_file(path), object_pairs_hook=lambda pairs: _once(pairs, where))
-    except json.JSONDecodeError as error:
+        ids = parse_json(read_vocabulary_file(path))
+    except ValueError as error:
+        if isinstance(error, TokenizerError):
+            raise
         raise TokenizerError(f"{where} is not JSON, or is cut short: {error}") from error
     if not isinstance(ids, dict) or not ids or not all(type(index) is int for index in ids.values()):
         raise TokenizerError(f'{where} is not a vocabulary: it must be one JSON object {{"token": id, ...}}')
@@ -104,12 +104,3 @@ def _merges_of(ranks: dict[bytes, int], where: str) -> list[tuple[str, str]]:
         table.add((parts[0], parts[1]), index)
         merges.append((as_characters(tokens[parts[0]]), as_characters(tokens[parts[1]])))
     return merges
-
-
-def _once(pairs: Iterable[tuple[str, Any]], where: str) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in content:
-            raise TokenizerError(f"{where} has the token {key!r} twice")
-        content[key] = value
-    return content
