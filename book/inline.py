@@ -18,10 +18,10 @@ SIGN = re.compile(r"(?<![<>!=:])=(?!=)|\^|∂|≈|ᵀ|Σ|≤|≥|√|²|³|\bsum
 """What makes a formula of a run of words."""
 OPEN_END = re.compile(r"(?:^|[ (])(?:[-=+/·*<>≤≥≈]|\+=|->|(?:sum|prod|max|min|mean|log|exp|std|argmax)(?:_\w+)?)$")
 """What comes next belongs to it."""
-GOING_ON = re.compile(r"\[|\.\.|\w+\(")
+GOING_ON = re.compile(r"\[|\.\.|\.$|\w+\(")
 """This belongs to what came before."""
 OPEN_START = re.compile(r"[-=+/·*<>≤≥≈]")
-NOT_MATH = re.compile(r"[`$\"#?!\\&:;~{}¤]|\w\.|\.\w|__|'\w|[<>]\w|\w>|\w=|=\w|[A-Z]{3}|\^-?\d+\|")
+NOT_MATH = re.compile(r"[`$\"#?!\\&:;~{}¤]|\w\.|\.\w|__|'\w|[<>]\w|\w>|\w=|=\w|[A-Z]{3}|\^-?\d+[A-Za-z|]")
 NUMBER = re.compile(r"\d+\.\d+")
 BREAK = re.compile(r"\n[ \t]*(?:[-*+]|\d+\.) ")
 

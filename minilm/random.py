@@ -163,8 +163,21 @@ class Generator:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state_dict` was taken."""
-        self.seed, self.offset = int(state["seed"]), int(state["offset"])
+        """Go on exactly where `state_dict` was taken.
+
+        Raises:
+            ValueError: if `state` is none; NumPy itself would read beside its buffer.
+        """
+        limits = {"seed": 63, "offset": 64, "buffer_pos": 3, "has_uint32": 1, "uinteger": 32}
+        for name, size in (("counter", 4), ("key", 2), ("buffer", 4)):
+            numbers = state.get(name)
+            if not isinstance(numbers, list) or len(numbers) != size or not all(_fits(n, 64) for n in numbers):
+                raise ValueError(f"{name} of a generator's state is {numbers!r}: it has {size} numbers of 64 bits")
+        if wrong := [name for name, bits in limits.items() if not _fits(state.get(name), bits)]:
+            raise ValueError(f"{wrong[0]} of a generator's state is {state.get(wrong[0])!r}")
+        if state["buffer_pos"] > 4:
+            raise ValueError(f"buffer_pos of a generator's state is {state['buffer_pos']}: the buffer has 4")
+        self.seed, self.offset = state["seed"], state["offset"]
         self._draws = np.random.Generator(np.random.Philox(self.seed))
         self._draws.bit_generator.state = {
             "bit_generator": "Philox",
@@ -220,3 +233,7 @@ def using_generator(generator: Generator) -> Iterator[Generator]:
         yield generator
     finally:
         _generator = previous
+
+
+def _fits(value: Any, bits: int) -> bool:
+    return type(value) is int and 0 <= value < 1 << bits

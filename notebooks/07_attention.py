@@ -366,7 +366,7 @@ for H in (1, 4, 16):
     print(f"{H:2} heads: {sum(p.size for p in layer.parameters())} parameters, output {out.shape}")
 
 # %% [markdown]
-# ## Attention does not know the order
+# ## Attention does not know the order: positional encoding
 #
 # Here is a property that surprises. Let $\Pi$ be a permutation matrix: $\Pi X$ has the rows of $X$ in another order.
 # Put the permuted sequence into self-attention without a mask. Queries, keys and values are computed row by row, so
@@ -396,7 +396,7 @@ print("order:", order, " output permuted in the same way:", difference < 1e-5)
 # A causal mask breaks the symmetry a little: position $i$ sees a set of $i + 1$ vectors, and its size depends on $i$.
 # But the *last* position still sees all the others as a set.
 #
-# So positions must be put in by hand. There are three common ways.
+# So positions must be put in by hand, which is called **positional encoding**. There are three common ways.
 #
 # ### 1. Sinusoidal positions, added to the embeddings
 #

@@ -178,8 +178,13 @@ class Optimizer:
         if state["optimizer"] != own["optimizer"]:
             raise CheckpointError(f"the state is one of {state['optimizer']}, and this is {own['optimizer']}")
         _same_names("steps", state["steps"], own["steps"])
+        for name, step in state["steps"].items():
+            if type(step) is not int or not 0 <= step < 1 << 63:
+                raise CheckpointError(f"the steps of {name} are {step!r} in the state, and should be a count")
         _same_names("tensors", state["tensors"], views)
         groups = state["param_groups"]
+        if not isinstance(groups, list) or not all(isinstance(group, Mapping) for group in groups):
+            raise CheckpointError(f"the parameter groups of the state are {groups!r}")
         if len(groups) != len(self.param_groups):
             raise CheckpointError(
                 f"the state has {len(groups)} parameter groups, and this optimizer {len(self.param_groups)}"
@@ -189,6 +194,9 @@ class Optimizer:
             _same_names(f"settings of group {index}", loaded, mine)
             _same_names(f"parameters of group {index}", loaded["params"], mine["params"])
             settings.append({key: value for key, value in loaded.items() if key != "params"})
+            for key, value in settings[-1].items():
+                if not _alike(value, mine[key]):
+                    raise CheckpointError(f"{key} of group {index} is {value!r} in the state and {mine[key]!r} here")
             self.check_group(settings[-1])
         for name, view in views.items():
             array = state["tensors"][name]
@@ -223,6 +231,15 @@ class Optimizer:
             "steps": {slot.name: slot.step for slot in self._slots},
             "param_groups": groups,
         }
+
+
+def _alike(value: Any, mine: Any) -> bool:
+    """Is a setting of the kind that mine is?"""
+    if isinstance(mine, list):
+        return isinstance(value, list | tuple) and len(value) == len(mine) and all(map(_alike, value, mine))
+    if type(mine) in (int, float):
+        return isinstance(value, int | float | np.number) and type(value) is not bool and bool(np.isfinite(value))
+    return mine is None or type(value) is type(mine)
 
 
 def named_tensors(params: Any, first: int = 0) -> list[tuple[str, Tensor]]:

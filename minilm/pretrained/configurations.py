@@ -6,7 +6,6 @@ is refused here, by name: a model that loads computes what its publishers' code 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,11 +55,11 @@ class Fields:
         return value
 
     def number(self, name: str, default: float) -> float:
-        """A positive number."""
+        """A positive number that float32 has, and its reciprocal."""
         value = self.values.get(name)
         value = default if value is None else value
-        if type(value) not in (int, float) or not 0 < value < math.inf:
-            raise CheckpointError(f"{self.where}: {name!r} is {value!r}, and should be a positive number")
+        if type(value) not in (int, float) or not 1e-37 <= value <= 1e37:
+            raise CheckpointError(f"{self.where}: {name!r} is {value!r}, and should be a positive number of usual size")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:

@@ -141,6 +141,8 @@ def open_gguf(path: Path) -> GGUF:
     facts = {}
     for _ in range(n_facts):
         key = reader.string("a fact's key")
+        if key in facts:
+            raise CheckpointError(f"{where}: the fact {key!r} is there twice")
         facts[key] = reader.value(reader.number("I", f"the type of {key!r}"), f"the fact {key!r}")
     lines = [_line(reader) for _ in range(n_tensors)]
     alignment = facts.get("general.alignment", 32)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -17,6 +20,30 @@ class TrainerState:
     best_checkpoint: str | None = None
     evaluations_without_improvement: int = 0
     last_eval: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainerState:
+        """The state that a checkpoint holds, among other things.
+
+        Raises:
+            ValueError: naming the field that is missing or cannot be.
+        """
+        state = cls(**{name: values.get(name) for name in cls.__dataclass_fields__})  # type: ignore[arg-type]
+        counts = ("step", "epoch", "batch", "tokens", "evaluations_without_improvement")
+        wrong = [n for n in counts if type(values.get(n)) is not int or not 0 <= values[n] < 1 << 63]
+        if state.best_metric is not None and not _is_number(state.best_metric):
+            wrong.append("best_metric")
+        if state.best_checkpoint is not None and not re.fullmatch(r"checkpoint-\d+", str(state.best_checkpoint)):
+            wrong.append("best_checkpoint")
+        if not isinstance(state.last_eval, dict) or not all(map(_is_number, state.last_eval.values())):
+            wrong.append("last_eval")
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {values.get(wrong[0])!r}")
+        return state
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 @dataclass(frozen=True)

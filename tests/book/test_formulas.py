@@ -198,6 +198,8 @@ def test_the_names_and_the_formulas_in_a_sentence_are_set_and_what_words_complet
                 "x = x + attention(x)",
                 "<v, J u> = <Jᵀ v, u>",
                 "D=128, axis=-1 and a -> b",
+                "1 - e^-2z alone",
+                "y' = df/dx . x_t",
                 "- b = c^2 -\n- d + e",
             )
         ),

@@ -99,6 +99,14 @@ def test_an_honest_safetensors_file_is_read(tmp_path):
     assert tensors["a"].read().tolist() == [1.5, -2.0] and tensors["b"].shape == (0,)
 
 
+@pytest.mark.parametrize("value", [10**400, 1e300, 1e-320, 0, -1.0, "1", True, [1.0]])
+@pytest.mark.parametrize("key", ["rms_norm_eps", "rope_theta"])
+def test_a_number_that_float32_does_not_have_is_refused(tmp_path, reference, key, value):
+    folder = tiny.write_folder(tmp_path, "llama", reference["tiny_models"]["llama"]["shapes"], **{key: value})
+    with pytest.raises(CheckpointError, match=f"'{key}' is .*, and should be a positive number"):
+        from_pretrained(folder)
+
+
 @pytest.mark.parametrize(
     "shard, message",
     [
@@ -187,6 +195,8 @@ GGUF = [
     (files.gguf_llama(facts={"llama.embedding_length": 2**30}), "'rope.dimension_count' is 8"),
     (files.gguf_llama(facts={"llama.feed_forward_length": 2**30}), "shapes of tensors"),
     (files.gguf_llama(facts={"llama.rope.freq_base": float("nan")}), "'rope.freq_base' is nan"),
+    (files.gguf_llama(facts={"llama.rope.freq_base": 3e38}), "'rope.freq_base' is 3"),
+    (files.gguf({"llama.a": 1, "llama.b": 2}, {}).replace(b"llama.b", b"llama.a"), "the fact 'llama.a' is there twice"),
     (files.gguf_llama(facts={"general.alignment": 0}), "general.alignment is 0"),
     (files.gguf_llama(facts={"general.alignment": "big"}), "general.alignment is 'big'"),
     (changed(files.gguf({"x": [""] * 5}, {}), struct.pack("<Q", 5), struct.pack("<Q", 2**61)), "claims 2,305,.* 'x'"),

@@ -129,6 +129,64 @@ def test_numbers_that_numpy_does_not_have_are_refused(run: Path, dtype: str) -> 
         load_model(run / "checkpoint-6")
 
 
+STATES: list[tuple[str, object]] = [
+    ("step", "x"),
+    ("step", -1),
+    ("step", 10**30),
+    ("batch", [1]),
+    ("tokens", {}),
+    ("epoch", None),
+    ("best_metric", [1.0]),
+    ("best_metric", "x"),
+    ("best_checkpoint", 3),
+    ("best_checkpoint", "../checkpoint-3"),
+    ("evaluations_without_improvement", True),
+    ("last_eval", [1]),
+    ("last_eval", {"eval_loss": "x"}),
+    ("generator", None),
+    ("generator", {}),
+    ("generator.seed", "x"),
+    ("generator.seed", 1e400),
+    ("generator.offset", -1),
+    ("generator.counter", [1]),
+    ("generator.counter", [1, 2, 3, "x"]),
+    ("generator.counter", [1, 2, 3, [4]]),
+    ("generator.key", [-1, 2]),
+    ("generator.key", [0.5, 2]),
+    ("generator.buffer", 0),
+    ("generator.buffer_pos", 10**30),
+    ("generator.buffer_pos", -10_000_000),
+    ("generator.buffer_pos", 5),
+    ("generator.has_uint32", "x"),
+    ("generator.uinteger", 2**32),
+    ("optimizer", 3),
+    ("optimizer.steps", 3),
+    ("optimizer.steps.final_norm.bias", {}),
+    ("optimizer.steps.final_norm.bias", -1),
+    ("optimizer.param_groups", {}),
+    ("optimizer.param_groups", [3]),
+    ("optimizer.param_groups.0.lr", "x"),
+    ("optimizer.param_groups.0.lr", 1e400),
+    ("optimizer.param_groups.0.betas", 0.9),
+    ("optimizer.param_groups.0.betas", [0.9]),
+    ("optimizer.param_groups.0.weight_decay", None),
+    ("optimizer.param_groups.0.params", 3),
+]
+
+
+@pytest.mark.parametrize("path, value", STATES, ids=str)
+def test_a_state_that_cannot_be_is_not_resumed_from(run: Path, path: str, value: object) -> None:
+    folder = run / "checkpoint-6"
+    state = json.loads((folder / "trainer_state.json").read_text())
+    holder, (*above, last) = state, path.replace("final_norm.bias", "final_norm bias").split(".")
+    for key in above:
+        holder = holder[int(key) if isinstance(holder, list) else key]
+    holder[last.replace(" ", ".")] = value
+    replace(folder, "trainer_state.json", json.dumps(state).encode())
+    with pytest.raises(CheckpointError, match="checkpoint-6"):
+        small_trainer(run, steps=9).resume(folder)
+
+
 HUGE = {"vocab_size": 10**9, "block_size": 10**9, "n_embd": 10**6, "n_layer": 10**6}
 
 
