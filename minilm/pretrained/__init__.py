@@ -14,6 +14,7 @@
     embedding           one vector for a sentence, and search
     text_classifier     a class for a text
     chat, conversation  templates, and a cache that is kept from turn to turn
+    sandbox             where templates run
 
 Nothing that is read here can run code, and no file, however damaged, does more than raise an error of minilm.errors.
 """

@@ -4,10 +4,11 @@ A chat model was trained on conversations written in one particular way, such as
 
     <|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\n
 
-The way is published with the weights, as a Jinja2 template. It is a program from a stranger, so it runs in Jinja2's
-sandbox, which gives it the messages and nothing else. And what people say is never read as a command to the model: the
-template is written out with marks in the place of the messages, its own text is encoded with special tokens, and the
-messages without. (So a template that does something to a message, such as to strip it, does it to the mark.)
+The way is published with the weights, as a Jinja2 template. It is a program from a stranger, so it runs in a sandbox
+(see `sandbox`), which gives it the messages, so many steps, and nothing else. And what people say is never read as a
+command to the model: the template is written out with marks in the place of the messages, its own text is encoded with
+special tokens, and the messages without. (So a template that does something to a message, such as to strip it, does it
+to the mark.)
 
 A model that was trained here has no template. The plain one, with which it can be taught to answer, is
 
@@ -119,11 +120,14 @@ class ChatTemplate:
         """The ids of the template's own text, and of the messages, in turns; the latter with the message."""
         marked = [{**message, "content": f"\ufdd0{i}\ufdd1"} for i, message in enumerate(messages)]
         written = self.render(marked, add_generation_prompt)
+        by_number = {str(i): message for i, message in enumerate(messages)}
         for place, part in enumerate(re.split("\ufdd0(\\d+)\ufdd1", written)):
             if place % 2 == 0:
                 yield _with_special_tokens(tokenizer, part), None
             else:
-                message = messages[int(part)]
+                if part not in by_number:
+                    raise CheckpointError("the model's chat template writes a message that is not there")
+                message = by_number[part]
                 yield message["ids"] if "ids" in message else tokenizer.encode(message["content"]).tolist(), message
 
 

@@ -418,17 +418,15 @@ class Trainer:
         arrays = read_arrays(folder, "optimizer.safetensors")
         tensors = {n.removeprefix("optimizer."): a for n, a in arrays.items() if n.startswith("optimizer.")}
         extra = {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
+        self._load_weights(folder)
         try:
             loaded = TrainerState.from_json(state)
-            self._load_weights(folder)
             if self.precision:
                 self.precision.load_state_dict(state["precision"])
             self.optimizer.load_state_dict({**state["optimizer"], "tensors": tensors})
             self.generator.load_state_dict(state["generator"])
             self.model.set_extra_state(extra)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            if isinstance(error, CheckpointError) and str(folder) in str(error):
-                raise
             what = f"lacks {error}" if isinstance(error, KeyError) else f"cannot be ({error})"
             raise CheckpointError(f"{folder} cannot be resumed from: trainer_state.json {what}") from error
         self.state = loaded

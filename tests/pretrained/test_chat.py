@@ -88,6 +88,18 @@ def test_a_template_that_wants_more_than_the_messages_is_refused(source, require
         ChatTemplate(source).render(HELLO)
 
 
+@pytest.mark.parametrize("number", ["1", "9" * 30, "9" * 5000, "٣", "-1"])
+def test_a_template_that_makes_marks_of_its_own_is_refused_or_writes_them(number, require_package):
+    """Where a message belongs is marked with \ufdd0 and \ufdd1 about its number, and there is one message."""
+    require_package("jinja2")
+    template = ChatTemplate("{{ messages[0].content }}\ufdd0" + number + "\ufdd1", stop_ids=(END,))
+    if number == "-1":
+        assert template.encode(TOKENIZER, HELLO) == ids_of("Hello\ufdd0-1\ufdd1")
+        return
+    with pytest.raises(CheckpointError, match="a message that is not there"):
+        template.encode(TOKENIZER, HELLO)
+
+
 def test_a_template_may_count_and_compare(require_package):
     require_package("jinja2")
     source = "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 2 * loop.index %}{% endfor %}"

@@ -213,7 +213,8 @@ ENDLESS = {
     "filling lists": "{{ [1] | batch(1000000000, 'x') | list }}",
     "rounding": "{{ 1 | round(100000000, 'ceil') }}",
     "lists of nothing": "{{ [1] | slice(1000000000) | list }}",
-    "a long template": "x" * 1_000_000,
+    "a long template": "{# " + "x" * 1_000_000 + " #}",
+    "formatting": "{{ '%999999999d' | format(1) }}",
     "deep brackets": "{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}",
     "deep blocks": "{% for a in [1] %}" * 25 + "{% endfor %}" * 25,
     "deep conditions": "{% if 1 %}" * 150 + "{% endif %}" * 150,
@@ -230,7 +231,10 @@ def test_a_template_that_would_take_hours_or_all_memory_is_stopped(sandbox, monk
         ChatTemplate(source).render(HELLO)
 
 
-@pytest.mark.parametrize("name", ["texts that double", "lists of lists", "replacing", "joining", "words without end"])
+MEMORY = ("texts that double", "lists of lists", "replacing", "joining", "words without end", "formatting")
+
+
+@pytest.mark.parametrize("name", MEMORY)
 def test_it_is_stopped_before_it_has_taken_the_memory(sandbox, name):
     tracemalloc.start()
     try:
@@ -239,6 +243,49 @@ def test_it_is_stopped_before_it_has_taken_the_memory(sandbox, name):
         assert tracemalloc.get_traced_memory()[1] < 50 << 20
     finally:
         tracemalloc.stop()
+
+
+# l and m are lists of 9000 numbers, s is a text of 99999 characters
+BEGIN = NUMBERS + TEXT + "{% macro f() %}{% endmacro %}{# " + "x" * 2000 + " #}"
+PRICES = [
+    ("{% if l == m %}{% endif %}", 2 * 9000 * 21 // 50),
+    ("{% if 0 < 1 < l | length %}{% endif %}", 3),
+    ("{% if -1 in l %}{% endif %}", 9000 * 21 // 50),
+    ("{% if -1 is in l %}{% endif %}", 9000 * 21 // 50),
+    ("{% set x = l[1:] %}", 8999 * 21 // 50),
+    ("{% set x = [l] %}", 9000 * 21 // 50),
+    ("{% set x = (l, 1) %}", 9000 * 21 // 50),
+    ("{% set x = {1: l} %}", 9000 * 21 // 50),
+    ("{% set x = dict(a=l) %}", 2 * 9000 * 21 // 50),
+    ("{% set x = l.copy() %}", 2 * 9000 * 21 // 50),
+    ("{% set x = l | sort %}", 2 * 9000 * 21 // 50),
+    ("{% set x = s.upper() %}", 2 * 99999 // 50),
+    ("{% set x = s ~ 1 %}", 2 * 99999 // 50),
+    ("{% set x = s + 'a' %}", 2 * 99999 // 50),
+    ("{% set x = 'a' * 99999 %}", 99999 // 50),
+    ("{{ s }}", 2 * 99999 // 50),
+    ("{% set x %}{{ s }}{% endset %}", 2 * 99999 // 50),
+    ("{% for a in s %}{% endfor %}", 99999 * 20),
+    ("{% for a in s if a == 'b' %}{% endfor %}", 99999 * 20),
+    ("{{ f() }}", 20),
+    ("{{ range(1) }}", 20),
+]
+
+
+@pytest.mark.parametrize("source, least", PRICES, ids=[source for source, _ in PRICES])
+def test_what_takes_time_has_its_price(sandbox, source, least):
+    sandbox.left = 10**9
+    sandbox.render(BEGIN, [])
+    begin = 10**9 - sandbox.left
+    other = type(sandbox)()
+    other.left = 10**9
+    other.render(BEGIN + source, [])
+    assert 10**9 - other.left - begin >= least
+
+
+def test_what_is_written_has_a_limit_of_its_own(sandbox):
+    with pytest.raises(CheckpointError, match="something of the size"):
+        sandbox.render("{% for i in range(100) %}" + "x" * 9000 + "{% endfor %}", [])
 
 
 def test_a_namespace_in_itself_is_not_written_out(sandbox):
