@@ -18,6 +18,8 @@ from minilm.pretrained.names import Layout, assemble
 from minilm.pretrained.stored import StoredTensor
 from minilm.random import Generator, using_generator
 
+TENSORS_OF_A_LAYER = 9  # of a Llama; others have more
+
 
 def build(
     make: Callable[[], Any],
@@ -35,7 +37,7 @@ def build(
     Raises:
         CheckpointError: if tensors are missing, unknown or of other shapes, or hold no finite floating-point numbers.
     """
-    if n_layer > len(tensors):  # or the list of what should be there would itself be too long
+    if n_layer > len(tensors) // TENSORS_OF_A_LAYER + 100:  # or the list of what should be there would be too long
         raise CheckpointError(f"{source} claims {n_layer:,} layers, and has {len(tensors):,} tensors")
     layout = layout_of()
     named = _checked(layout, tensors, source)

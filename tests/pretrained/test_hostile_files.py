@@ -99,6 +99,14 @@ def test_an_honest_safetensors_file_is_read(tmp_path):
     assert tensors["a"].read().tolist() == [1.5, -2.0] and tensors["b"].shape == (0,)
 
 
+def test_empty_tensors_do_not_vouch_for_layers(tmp_path):
+    names = {f"t{i}": entry(shape=[0], offsets=[0, 0]) for i in range(2000)}
+    (tmp_path / WEIGHTS).write_bytes(files.safetensors(header(**names)))
+    (tmp_path / "config.json").write_text(json.dumps({**tiny.LLAMA, "num_hidden_layers": 1999}))
+    with pytest.raises(CheckpointError, match="claims 1,999 layers, and has 2,000 tensors"):
+        from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("value", [10**400, 1e300, 1e-320, 0, -1.0, "1", True, [1.0]])
 @pytest.mark.parametrize("key", ["rms_norm_eps", "rope_theta"])
 def test_a_number_that_float32_does_not_have_is_refused(tmp_path, reference, key, value):
