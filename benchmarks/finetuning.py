@@ -1,7 +1,7 @@
 """Fine-tuning all-MiniLM-L6-v2 on film reviews: how much of it has to be trained, and what does that cost?
 
     make pretrained
-    python benchmarks/finetuning.py                 all parts, one after the other: about an hour and a half on one core
+    python benchmarks/finetuning.py                 all parts, one after the other: 25 minutes on two cores
     python benchmarks/finetuning.py lora lstm       these; the others in results/finetuning.json stay as they are
     python benchmarks/finetuning.py --work FOLDER   keeps checkpoints there, and goes on from them when it is run again
     python benchmarks/finetuning.py --limit 500     a short one, to see that it works (nothing is saved)

@@ -393,9 +393,10 @@ print(f"accuracy {np.mean(answers == labels):.4f}")
 # One article prints a language model in PyTorch: an embedding of 1000 words in 100 channels, two LSTM layers of width
 # 100, a linear layer (a product with a matrix of parameters) on the last step, Adam with learning rate `0.001`,
 # cross-entropy, 100 epochs over a CSV file. An *LSTM* is a network that reads one word after the other and carries
-# arrays along, its *hidden state*; [chapter 6](06_ngram_to_lstm.ipynb) derives it. *Cross-entropy* is the loss of section
-# 2, computed from logits. *Adam* is a rule for the steps of training (chapter 6 again), and the *learning rate* sets how
-# long they are. An *epoch* is one pass over the text. The program cannot run today, and could not quite run then:
+# arrays along, its *hidden state*; [chapter 6](06_ngram_to_lstm.ipynb) derives it. *Cross-entropy* is the loss of
+# section 2, computed from logits. *Adam* is a rule for the steps of training (chapter 6 again), and the *learning rate*
+# sets how long they are. An *epoch* is one pass over the text. The program cannot run today, and could not quite run
+# then:
 #
 # | what the program does | what happens | the corrected version |
 # |---|---|---|

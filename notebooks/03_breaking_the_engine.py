@@ -269,8 +269,8 @@ class Pushing:
 
 # %% [markdown]
 # A **residual connection** adds a layer's input to its output, $y \leftarrow y + f(y)$. A Transformer (chapter 8) has
-# two of them in each of its blocks, and this one change made deep networks trainable. Each doubles the number of paths: through $f$, and
-# past it. Count the visits of `push`, and how often minilm computes the gradient of the tanh:
+# two of them in each of its blocks, and this one change made deep networks trainable. Each doubles the number of paths:
+# through $f$, and past it. Count the visits of `push`, and how often minilm computes the gradient of the tanh:
 
 
 # %%

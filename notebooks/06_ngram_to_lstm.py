@@ -145,8 +145,8 @@ figure
 # \underbrace{U^\top \bar z_{t+1}}_{\text{from the future}}, \qquad
 # \bar z_t = (1 - h_t^2) \odot \bar h_t .$$
 #
-# ($\odot$ multiplies element by element.) It has to be computed from the last step to the first. The parameters are used at every step, so their gradients are
-# sums over time:
+# ($\odot$ multiplies element by element.) It has to be computed from the last step to the first. The parameters are
+# used at every step, so their gradients are sums over time:
 #
 # $$\bar U = \sum_t \bar z_t h_{t-1}^\top, \qquad \bar W = \sum_t \bar z_t x_t^\top, \qquad \bar b = \sum_t \bar z_t .$$
 #
@@ -238,8 +238,9 @@ figure
 
 # %% [markdown]
 # Straight lines on a logarithmic axis: exponentials. With the factor 1.0 the tanh still shrinks a little at every
-# step, and with 2.5 it takes most of the growth away, but not all. An explosion can be cut off (*clipping*: if the norm of all gradients is above a limit, scale them down to
-# it). A gradient that has vanished cannot be brought back. The dashed curves are explained next.
+# step, and with 2.5 it takes most of the growth away, but not all. An explosion can be cut off (*clipping*: if the norm
+# of all gradients is above a limit, scale them down to it). A gradient that has vanished cannot be brought back. The
+# dashed curves are explained next.
 #
 # ## The LSTM: a sum instead of a product
 #

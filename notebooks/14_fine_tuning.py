@@ -396,13 +396,13 @@ print("layers after merge_lora:", {type(block.attention.qkv_proj).__name__ for b
 #
 # Thirty-two sentences are a demonstration. The committed run fine-tunes the same encoder on nine tenths of 10,662
 # sentences of film reviews, and scores the last tenth. The row `lstm` is a pair of LSTMs (chapter 6), one from each end
-# of the sentence, with all to learn. (`macro F1` is the mean of the $F_1$ of the two classes, chapter 12; the seconds
-# are those of one core.)
+# of the sentence, with all to learn. (`macro F1` is the mean of the $F_1$ of the two classes, chapter 12.)
 
 # %%
-methods = results("finetuning")["methods"]
+machine, methods = results("finetuning")["machine"], results("finetuning")["methods"]
+print(f"on {machine['cpu']}, {machine['threads']} thread(s)")
 for name, row in methods.items():
-    print(f"{name:7} {row['trained_parameters']:11,} trained   {row['cpu_seconds']:6.0f} s   {row['peak_memory_mb']:5.0f} MB",
+    print(f"{name:7} {row['trained_parameters']:11,} trained   {row['seconds']:6.0f} s   {row['peak_memory_mb']:5.0f} MB",
           f"  accuracy {row['accuracy']:.3f}   macro F1 {row['macro_f1']:.3f}")  # fmt: skip
 
 # %%

@@ -161,8 +161,8 @@ def finetuning(result: Result) -> str:
         f"from, {some['held_out_texts']:,} held out (standard error about 0.012). All start from {result['model']} but "
         f"the LSTM, which starts from nothing. *full*: all weights are trained, by the documents' own program "
         f"(examples/documents_finetuning.py); *lora*: adapters of rank 8 on the attention matrices, and the head; "
-        f"*last*: the last of six blocks, and the head; *frozen*: the head alone. One thread each, on a machine with "
-        f"other work on it.\n"
+        f"*last*: the last of six blocks, and the head; *frozen*: the head alone, on features that are computed "
+        f"once.\n"
     )
 
 
