@@ -1,7 +1,7 @@
 """How good is it, in figures that can be compared? What `minilm eval` says of several models.
 
     make pretrained
-    python benchmarks/evaluation.py                     about ten minutes on one core
+    python benchmarks/evaluation.py                     six minutes on two cores
     python benchmarks/evaluation.py --runs FOLDER       keeps the models in FOLDER, and does not train what is there
     python benchmarks/evaluation.py --steps 20          a short one, to see that it works (nothing is saved)
 
