@@ -15,7 +15,6 @@ from typing import Any
 from minilm.cli import pair_presets
 from minilm.cli import run as runs
 from minilm.cli.data import PARTS, TABLES, Sizes, encode, open_data, read_source
-from minilm.cli.finetune_classify import longest_text
 from minilm.cli.finetune_task import TEST_QUESTIONS, TEST_TEXTS
 from minilm.cli.output import facts, say, table
 from minilm.cli.pair_presets import PairSettings, is_pair_run
@@ -46,6 +45,7 @@ from minilm.models import (
 from minilm.text import CORPORA, Labelled, OrderedBatches, read_labelled, read_rows
 from minilm.text.readers import Errors
 from minilm.training import find_checkpoint
+from minilm.training.checkpoint import is_ours
 
 WRITERS = (Transformer, Seq2SeqLSTM)
 ANSWERERS = (BERTForQuestionAnswering,)
@@ -133,7 +133,7 @@ def _is_quantized(path: Path) -> bool:
 def is_published(path: Path) -> bool:
     """Published weights: a file, a folder with a configuration and no manifest of ours, or a known name."""
     if path.is_dir():
-        return (path / "config.json").is_file() and not (path / "manifest.json").is_file()
+        return not is_ours(path)
     if path.is_file() or path.suffix in (".gguf", ".safetensors"):
         return True
     from minilm.pretrained import PACKAGES
@@ -268,6 +268,8 @@ def accuracy(
                 f"{run} comes without texts of its own: name some with their classes, --data with a .csv, .tsv or "
                 ".jsonl file"
             )
+        from minilm.cli.finetune_classify import longest_text
+
         data, text_column, label_column, longest = str(own), "text", "label", longest_text(folder)
     rows = _labelled(data, text_column, label_column, errors)  # type: ignore[arg-type]
     if limit is not None and limit < len(rows):  # from all over: data are often sorted by class

@@ -29,6 +29,7 @@ from minilm.pretrained.saving import published
 from minilm.text import InstructionExamples, LengthBuckets, read_conversations, split_conversations
 from minilm.text.instructions import Conversation
 from minilm.training import load_model
+from minilm.training.checkpoint import is_ours
 
 MOST_TOKENS = 512  # of an example, unless --max-length says otherwise
 ANSWERED = 200  # held-out questions that are answered, word by word, for the exact match
@@ -91,9 +92,7 @@ def load(model_path: str) -> tuple[Any, Any]:
             "an LSTM learns to classify only; --task instruct takes a model that writes, such as "
             f"{next(iter(PACKAGES))}"
         )
-    path = Path(model_path)
-    ours = path.is_dir() and ((path / "manifest.json").is_file() or not (path / "config.json").is_file())
-    model, tokenizer = load_model(path) if ours else from_pretrained(model_path)
+    model, tokenizer = load_model(model_path) if is_ours(Path(model_path)) else from_pretrained(model_path)
     if tokenizer is None or not hasattr(model, "decode"):
         raise ConfigurationError(
             f"{model_path} cannot learn to answer: that takes a model that writes, such as a Llama or a GPT, and its "

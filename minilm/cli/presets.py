@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minilm.cli.output import shown
 from minilm.errors import CheckpointError, ConfigurationError
 
 MODELS = ("gpt", "lstm", "gru", "rnn")
@@ -180,7 +181,7 @@ def load(path: Path) -> Settings:
     if settings is None:
         raise CheckpointError(
             f"{path.parent} is a run of `minilm finetune`, which goes on with it: "
-            f"minilm finetune --resume {path.parent}"
+            f"minilm finetune --resume {shown(path.parent)}"
         )
     return settings
 

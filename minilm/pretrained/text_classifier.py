@@ -26,6 +26,7 @@ from minilm.pretrained.stored import map_file
 from minilm.pretrained.vocabularies import write_json
 from minilm.text import Tokenizer, WordPieceTokenizer, groups_by_length, pad_collate
 from minilm.training import find_checkpoint, load_model
+from minilm.training.checkpoint import is_ours
 
 
 class TextClassifier:
@@ -51,7 +52,7 @@ class TextClassifier:
             ConfigurationError: if it gives no classes.
         """
         folder = locate(path)
-        ours = folder.is_dir() and not (folder / "config.json").is_file() or (folder / "manifest.json").is_file()
+        ours = is_ours(folder)
         model, tokenizer = load_model(folder) if ours else from_pretrained(folder)
         if not isinstance(model, BERTForSequenceClassification | LSTMClassifier):
             base = path if type(model) is BERT and not ours else SENTENCES

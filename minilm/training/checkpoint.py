@@ -143,6 +143,14 @@ def list_checkpoints(run: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a folder is a checkpoint or a run of this library, and not published weights.
+
+    A run may hold its model in published form as well; then it is read as published weights are.
+    """
+    return path.is_dir() and ((path / "manifest.json").is_file() or not (path / "config.json").is_file())
+
+
 def find_checkpoint(path: str | os.PathLike[str], best: bool = False) -> Path:
     """The checkpoint that `path` means: itself, or the last one (or the best) of a run's folder.
 
